@@ -1,0 +1,452 @@
+//! `certbind explain REASON`: what a reason in the audit log means, and what to do about it.
+
+use std::io::{self, Write};
+
+use super::Exit;
+
+/// A reason with its cause and its cure.
+pub struct Reason {
+    /// The name, as it stands in `reason`.
+    pub name: &'static str,
+    /// What was found.
+    pub cause: &'static str,
+    /// What to do.
+    pub cure: &'static str,
+}
+
+const fn reason(name: &'static str, cause: &'static str, cure: &'static str) -> Reason {
+    Reason { name, cause, cure }
+}
+
+/// Every reason that a decision of this project can have, in alphabetical order.
+pub const REASONS: &[Reason] = &[
+    reason(
+        "alg_not_allowed",
+        "The assertion or token is signed with an algorithm that the profile forbids, that this server does not know, or that is not the one registered for the client (RFC 8725 §3.1).",
+        "Sign with the registered token_endpoint_auth_signing_alg; fapi2 permits PS256, ES256 and EdDSA.",
+    ),
+    reason(
+        "asked_too_often",
+        "The client sent more token requests than limits.token_requests_per_client permits.",
+        "Cache tokens until shortly before they expire (certbind-client does), or raise the limit.",
+    ),
+    reason(
+        "assertion_audience",
+        "The assertion's aud is not this server's issuer identifier alone (RFC 10070 §4). The token endpoint's URL, a second value and another spelling are all refused.",
+        "Set aud to the issuer exactly as the metadata prints it. While an old library cannot, set legacy_audience = true for this client (never in fapi2).",
+    ),
+    reason(
+        "assertion_expired",
+        "The assertion's exp has passed, clock skew allowed for.",
+        "Make a fresh assertion for every request, and look at the client's clock.",
+    ),
+    reason(
+        "assertion_issuer",
+        "The assertion's iss is missing or is not the client_id (RFC 7523 §3).",
+        "Set iss and sub to the client_id, letter for letter.",
+    ),
+    reason(
+        "assertion_jti",
+        "The assertion has no jti, an empty or too long one, or one that is not a string (OpenID Connect Core §9).",
+        "Give every assertion a fresh random jti of at most 256 characters.",
+    ),
+    reason(
+        "assertion_malformed",
+        "The client_assertion is not one compact JWS with a JSON header and claims of the right types (RFC 7515 §7.1, RFC 7519 §7.2).",
+        "Print the assertion's header and claims; duplicate members, padding, crit, zip, b64 and nested tokens are refused.",
+    ),
+    reason(
+        "assertion_not_yet_valid",
+        "The assertion's nbf or iat lies further in the future than clocks may differ.",
+        "Set the client's clock by NTP; leave out nbf.",
+    ),
+    reason(
+        "assertion_replayed",
+        "An assertion with this client's jti was accepted before and has not expired since (OpenID Connect Core §9).",
+        "Make a fresh assertion for every try, retries included. If the client did, somebody else holds a copy of its assertion.",
+    ),
+    reason(
+        "assertion_signature",
+        "No key of the client verifies the assertion's signature.",
+        "Compare the registered public key with the one the client signs with: certbind client explain shows both thumbprints.",
+    ),
+    reason(
+        "assertion_subject",
+        "The assertion's sub is missing or is not the client_id (RFC 7523 §3).",
+        "Set iss and sub to the client_id, letter for letter.",
+    ),
+    reason(
+        "assertion_too_long",
+        "The assertion's exp lies further ahead than assertions.max_lifetime permits, or is missing.",
+        "Set exp to at most a few minutes after iat; one minute is enough.",
+    ),
+    reason(
+        "assertion_typ",
+        "The assertion's typ belongs to another kind of token (RFC 8725 §3.12).",
+        "Leave typ out, or set client-authentication+jwt.",
+    ),
+    reason(
+        "assertion_type",
+        "client_assertion_type is missing or not urn:ietf:params:oauth:client-assertion-type:jwt-bearer, or came without client_assertion (RFC 7521 §4.2).",
+        "Send both parameters, the type letter for letter.",
+    ),
+    reason(
+        "authorization_header",
+        "The request has an Authorization header at the token endpoint. No method of this server uses one; there are no shared secrets here.",
+        "In Go's x/oauth2 set AuthStyleInParams; elsewhere switch off client_secret_basic.",
+    ),
+    reason(
+        "binding_mismatch",
+        "The token is bound to another certificate than the one on this connection (RFC 8705 §3).",
+        "Fetch a new token after a certificate was renewed. If the client did not renew, the token was stolen.",
+    ),
+    reason(
+        "body_too_large",
+        "The request body is larger than 64 KiB.",
+        "A token request is small; look at what the client sends.",
+    ),
+    reason(
+        "body_too_slow",
+        "The request body did not arrive in time.",
+        "Look at the network between client and server.",
+    ),
+    reason(
+        "body_unreadable",
+        "The request body ended early or was malformed.",
+        "Look at the network and at proxies on the way.",
+    ),
+    reason(
+        "certificate_expired",
+        "The certificate's notAfter has passed.",
+        "Renew it. Nothing has to change in the registration while the registered name stays the same.",
+    ),
+    reason(
+        "certificate_malformed",
+        "The certificate is not one strictly encoded DER certificate (RFC 5280 §4.1), or has a name with a NUL in it.",
+        "Print it with openssl x509 -text, and ask the CA that issued it.",
+    ),
+    reason(
+        "certificate_missing",
+        "The client sent no certificate on this connection, and this client or this server's policy demands one.",
+        "Give the client its certificate and key, and send it to the token endpoint of mtls_endpoint_aliases. Behind a TLS-terminating proxy the certificate does not arrive.",
+    ),
+    reason(
+        "certificate_not_yet_valid",
+        "The certificate's notBefore lies in the future.",
+        "Look at the clocks of the CA and of this server.",
+    ),
+    reason(
+        "certificate_revoked",
+        "A revocation list of the trust group lists the certificate or one of its issuers.",
+        "Issue a new certificate; remove the entry only if it was made by mistake.",
+    ),
+    reason(
+        "chain_too_long",
+        "The client sent more certificates, or needs a longer path, than trust.max_chain_depth permits.",
+        "Send the leaf and its intermediates only.",
+    ),
+    reason(
+        "chain_untrusted",
+        "No path leads from the certificate to an anchor of the client's trust group (RFC 8705 §2.1).",
+        "See that the client sends its intermediates, and that [[trust]] names the right CA: certbind client explain NAME --cert FILE.",
+    ),
+    reason(
+        "client_disabled",
+        "The registration says state = \"disabled\".",
+        "Set it to active if the client may have tokens.",
+    ),
+    reason(
+        "client_id_mismatch",
+        "client_id and the assertion's sub name two clients (RFC 7521 §4.2).",
+        "Leave client_id out, or send the same.",
+    ),
+    reason(
+        "client_id_missing",
+        "The request has no client_id, and no assertion that names one (RFC 8705 §2).",
+        "Send client_id as a form parameter; a certificate alone does not identify a client.",
+    ),
+    reason(
+        "client_unknown",
+        "No client with this client_id is registered.",
+        "Look at clients.dir, and at rejected files in the log.",
+    ),
+    reason(
+        "confirmation_unknown",
+        "The token's cnf holds nothing, or something besides x5t#S256 that this verifier cannot check (RFC 7800 §3.1).",
+        "Use a verifier that knows the method, or have the server bind by certificate only.",
+    ),
+    reason(
+        "content_type",
+        "The body is not application/x-www-form-urlencoded (RFC 6749 Appendix B).",
+        "Send a form, not JSON.",
+    ),
+    reason(
+        "crl_stale",
+        "A revocation list of this chain is past its nextUpdate, from the future, or not signed by the CA it speaks for (RFC 5280 §6.3).",
+        "Fetch a fresh list into the file; it is read again when it changes. crl_stale = \"warn\" goes on with the old one.",
+    ),
+    reason(
+        "dn_mismatch",
+        "The certificate's subject is not the registered tls_client_auth_subject_dn (RFC 5280 §7.1).",
+        "Compare both sides with certbind client explain NAME --cert FILE; a DN is written most specific RDN first (RFC 4514).",
+    ),
+    reason(
+        "eku_missing",
+        "The certificate may not be used for TLS client authentication: extendedKeyUsage lacks clientAuth.",
+        "Issue it with clientAuth. Public CAs no longer do; use a private CA.",
+    ),
+    reason(
+        "extension_unknown",
+        "A certificate of the chain has a critical extension that is not understood, or that must not be critical (RFC 5280 §4.2).",
+        "Issue it without, or not critical. Critical certificate policies are not supported.",
+    ),
+    reason(
+        "failed_too_often",
+        "This address failed to authenticate more often than limits.failed_auth_per_address permits.",
+        "Look at the refusals before this one. Other clients at the same address still get their tokens.",
+    ),
+    reason(
+        "form_malformed",
+        "The body is not a form: a broken escape, no UTF-8, or too many parameters.",
+        "Percent-encode each value once.",
+    ),
+    reason(
+        "grant_not_registered",
+        "The client's file has a grant_types without this grant (RFC 6749 §5.2).",
+        "Add client_credentials to grant_types in the client's file, or leave grant_types out.",
+    ),
+    reason(
+        "grant_type_missing",
+        "The request has no grant_type (RFC 6749 §4.4.2).",
+        "Send grant_type=client_credentials.",
+    ),
+    reason(
+        "grant_type_unsupported",
+        "The grant_type is not client_credentials (RFC 6749 §5.2).",
+        "Send grant_type=client_credentials.",
+    ),
+    reason(
+        "jwks_unavailable",
+        "The client's jwks_uri gave no keys: unreachable, too slow, too large, not a JWK set, or at an address that is not allowed.",
+        "Fetch it from this host with curl; private addresses need assertions.jwks_fetch.allow_private_networks = true.",
+    ),
+    reason(
+        "key_too_weak",
+        "The certificate has an RSA key below 2048 bits, an elliptic curve below 224 bits or a kind of key that is not supported.",
+        "Issue it for a P-256 key.",
+    ),
+    reason(
+        "key_unknown",
+        "None of the registered keys fits the header's kid and alg, or the issuer has no such key.",
+        "Register the key, or correct the kid; a jwks_uri is asked again at most every 30 s.",
+    ),
+    reason(
+        "key_usage",
+        "The certificate's keyUsage lacks digitalSignature, or permits signing certificates (RFC 5280 §4.2.1.3).",
+        "Issue it with digitalSignature only.",
+    ),
+    reason(
+        "keys_unavailable",
+        "The resource server holds no keys of the issuer, or has not been able to renew them for longer than it relies on them (a day, unless set otherwise).",
+        "Look whether it can reach the issuer's metadata and jwks_uri, and whether it trusts their certificates; its log names the fault.",
+    ),
+    reason(
+        "method_not_registered",
+        "The client proved itself by another method than its token_endpoint_auth_method (RFC 7591 §2).",
+        "Change the client, or its registration.",
+    ),
+    reason(
+        "method_unsupported",
+        "The request uses a shared secret. This server has none.",
+        "Register a certificate or a public key for the client.",
+    ),
+    reason(
+        "name_constraint",
+        "A CA above the certificate has name constraints that exclude it, or constrains directory names, e-mail addresses or URIs (RFC 5280 §4.2.1.10).",
+        "Issue it inside the constraints. Constraints of DNS names and addresses work; all others refuse every certificate below.",
+    ),
+    reason(
+        "parameter_repeated",
+        "A parameter came twice (RFC 6749 §3.2).",
+        "Send each parameter once; only resource may repeat.",
+    ),
+    reason(
+        "parameters_in_query",
+        "The token request has parameters in its URL (RFC 6749 §2.3.1).",
+        "Send them in the body.",
+    ),
+    reason(
+        "resource_malformed",
+        "A resource is not an absolute URI without fragment (RFC 8707 §2).",
+        "Send the resource as registered.",
+    ),
+    reason(
+        "resource_not_allowed",
+        "The resource is not in the client's audiences (RFC 8707 §2).",
+        "Add it to [certbind] audiences, spelt alike.",
+    ),
+    reason(
+        "revocation_unknown",
+        "The trust group has revocation lists, and none of them is for a CA of this chain (RFC 5280 §6.3).",
+        "Add the list of each CA in the chain to crl, the root's as well.",
+    ),
+    reason(
+        "san_mismatch",
+        "No subjectAltName of the registered kind equals the registered value (RFC 8705 §2.1.2).",
+        "Compare both sides with certbind client explain NAME --cert FILE. The common name is never looked at.",
+    ),
+    reason(
+        "scheme_not_bearer",
+        "The Authorization header has another scheme than Bearer (RFC 6750 §2.1).",
+        "Send Authorization: Bearer TOKEN.",
+    ),
+    reason(
+        "scope_malformed",
+        "The scope has characters or blanks that a scope cannot have (RFC 6749 §3.3).",
+        "Separate tokens by one space.",
+    ),
+    reason(
+        "scope_missing",
+        "The token is good, but has not all of the scope that the route demands (RFC 6750 §3.1).",
+        "Ask for a token with the scope that the challenge names.",
+    ),
+    reason(
+        "scope_not_allowed",
+        "The scope is not in the client's registration (RFC 6749 §3.3).",
+        "Add it to scope of the registration, or ask for less.",
+    ),
+    reason(
+        "scope_of_other_resource",
+        "The scope belongs to another resource than the one asked for, or to several (RFC 9068 §3).",
+        "Name the resource, and ask for one token for each.",
+    ),
+    reason(
+        "several_resources",
+        "The profile gives a token for one resource only.",
+        "Ask for one token for each resource.",
+    ),
+    reason(
+        "signature_weak",
+        "A certificate of the chain is signed with MD5 or SHA-1.",
+        "Issue it with SHA-256 or better.",
+    ),
+    reason("signing_failed", "The server could not sign the token.", "Look at the error log: this is ours."),
+    reason(
+        "store_unavailable",
+        "The store did not take the assertion's jti, so nothing was issued.",
+        "Look at the disk and at the error log. It goes on by itself when the store does.",
+    ),
+    reason(
+        "thumbprint_unknown",
+        "The certificate is not one of those registered for this client (RFC 8705 §2.2). The whole certificate counts, not its key or name.",
+        "Register the new certificate beside the old one before it is used.",
+    ),
+    reason(
+        "token_audience",
+        "The token's aud does not name this resource (RFC 9068 §4).",
+        "Ask for a token with this resource.",
+    ),
+    reason(
+        "token_claims",
+        "A claim that RFC 9068 §2.2 requires is missing or has the wrong type.",
+        "Look at which server issued the token.",
+    ),
+    reason("token_expired", "The token's exp has passed.", "Fetch a new one; renew before it expires."),
+    reason(
+        "token_issuer",
+        "The token's iss is not the issuer that this resource trusts (RFC 9068 §4).",
+        "Ask the right server for a token.",
+    ),
+    reason(
+        "token_malformed",
+        "What came as token is not one compact JWS (RFC 7515 §7.1).",
+        "Send the access_token as it was received.",
+    ),
+    reason("token_missing", "The request has no Authorization header.", "Send Authorization: Bearer TOKEN."),
+    reason(
+        "token_not_yet_valid",
+        "The token's iat or nbf lies in the future.",
+        "Look at the clocks of server and resource.",
+    ),
+    reason(
+        "token_repeated",
+        "The request has more than one Authorization header (RFC 6750 §2).",
+        "Send one, with one token.",
+    ),
+    reason(
+        "token_signature",
+        "No key of the issuer verifies the token's signature.",
+        "The token is forged, cut or from another server.",
+    ),
+    reason(
+        "token_too_old",
+        "The token was made longer ago than the route accepts, though it has not expired.",
+        "Fetch a new one for this route.",
+    ),
+    reason(
+        "token_type",
+        "The token's typ is not at+jwt (RFC 9068 §4).",
+        "An id token or an assertion is not an access token.",
+    ),
+    reason(
+        "token_unbound",
+        "The token is not bound to a certificate, and the route demands it.",
+        "Fetch it over a connection with a client certificate.",
+    ),
+    reason(
+        "trust_unknown",
+        "The client names a trust group that is no longer in the configuration.",
+        "Bring the [[trust]] group back, or change certbind.trust of the client.",
+    ),
+    reason(
+        "two_methods",
+        "The request proves its client in more than one way (RFC 6749 §2.3). A certificate on the connection does not count as one.",
+        "Send either an assertion or nothing but client_id.",
+    ),
+];
+
+/// The reason with this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Reason> {
+    REASONS.binary_search_by(|reason| reason.name.cmp(name)).ok().and_then(|at| REASONS.get(at))
+}
+
+/// Prints cause and cure of one reason, or the list of all.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn run(name: Option<&str>, out: &mut dyn Write) -> io::Result<Exit> {
+    let Some(name) = name else {
+        for reason in REASONS {
+            writeln!(out, "{}", reason.name)?;
+        }
+        return Ok(Exit::Done);
+    };
+    let Some(reason) = find(name) else {
+        writeln!(io::stderr(), "there is no reason `{name}`; `certbind explain` lists them all")?;
+        return Ok(Exit::Usage);
+    };
+    writeln!(out, "{}\n\ncause  {}\ncure   {}", reason.name, reason.cause, reason.cure)?;
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_stand_in_order_so_that_each_is_found() {
+        assert!(REASONS.is_sorted_by(|a, b| a.name < b.name));
+        for reason in REASONS {
+            assert_eq!(find(reason.name).map(|found| found.name), Some(reason.name));
+        }
+        assert!(find("because").is_none());
+    }
+
+    #[test]
+    fn each_reason_of_the_verifier_is_explained() {
+        for name in certbind_verify::REASONS {
+            assert!(find(name).is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The list of commands.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use certbind_proto::time::{Clock as _, SystemClock};
+
+use crate::config::Environment;
+
+pub mod config;
+pub mod demo;
+pub mod dev;
+pub mod explain;
+pub mod log;
+pub mod serve;
+
+mod client_explain;
+mod clients;
+mod report;
+mod token;
+mod trust_files;
+mod verify;
+
+/// OAuth 2.0 for machines: certificate-bound tokens, no shared secrets.
+#[derive(Debug, Parser)]
+#[command(name = "certbind", version, about, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the main job end to end on throw-away keys: a token is issued, used, stolen and refused.
+    Demo,
+    /// Keep the demo's set-up running for hands-on use.
+    Dev(dev::DevArgs),
+    /// Run the authorization server.
+    Serve(serve::ServeArgs),
+    /// Get an access token by any method.
+    Token(token::TokenArgs),
+    /// Say of an access token whether it is good, check by check.
+    Verify(verify::VerifyArgs),
+
+    /// Look at registered clients.
+    #[command(subcommand)]
+    Client(ClientCommand),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Say what a reason in the audit log means, and what to do about it.
+    Explain {
+        /// The reason; without it all are listed.
+        reason: Option<String>,
+    },
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
+    /// Run the server's own decision for a client and a certificate, and say which rule passed or failed.
+    Explain(client_explain::ExplainArgs),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Done,
+    /// It failed.
+    Failure,
+    /// The command line is wrong.
+    Usage,
+    /// The server refused.
+    Refused,
+    /// The token is not valid.
+    NotValid,
+    /// The server cannot be reached, or TLS failed.
+    Unreachable,
+    /// The configuration is invalid.
+    Invalid,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failure => 1,
+            Exit::Usage => 2,
+            Exit::Refused => 3,
+            Exit::NotValid => 4,
+            Exit::Unreachable => 5,
+            Exit::Invalid => 6,
+        })
+    }
+}
+
+/// What the configuration names cannot be used, so the configuration is invalid.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unusable(String);
+
+/// Runs the command of the command line.
+#[must_use]
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let environment = Environment::of_process();
+    match run(cli.command, &environment) {
+        Ok(exit) => exit,
+        // A reader that went away, as `head` does, is no failure of ours.
+        Err(error) if is_broken_pipe(&error) => Exit::Done,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "certbind: {error:#}");
+            if error.downcast_ref::<Unusable>().is_some() { Exit::Invalid } else { Exit::Failure }
+        }
+    }
+}
+
+fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
+    let out = &mut anstream::stdout();
+    match command {
+        Command::Demo => demo::run(out),
+        Command::Dev(args) => dev::run(&args, environment, out),
+        Command::Serve(args) => serve::run(&args, environment),
+        Command::Token(args) => token::run(args, environment, out),
+        Command::Verify(args) => verify::run(&args, environment, out),
+
+        Command::Client(ClientCommand::Explain(args)) => client_explain::run(&args, environment, out),
+        Command::Config(command) => {
+            Ok(config::run(&command, environment.clone(), SystemClock.now(), out, &mut io::stderr())?)
+        }
+        Command::Explain { reason } => Ok(explain::run(reason.as_deref(), out)?),
+        Command::Version => {
+            writeln!(out, "certbind {}", env!("CARGO_PKG_VERSION"))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|io| io.kind() == io::ErrorKind::BrokenPipe)
+}

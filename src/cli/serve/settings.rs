@@ -1,0 +1,198 @@
+//! The configuration, turned into what each part wants to know.
+
+use certbind_https::AddressPolicy;
+use certbind_proto::assertion::AudienceRule;
+use certbind_proto::client::{AuthMethod, LegacyAudience, RegistrationRules};
+use certbind_proto::jws::{Algorithm, Algorithms};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
+
+use crate::authn::AssertionSettings;
+use crate::config::{self, Config, Profile, RateLimit};
+use crate::flow::{Limits, Rate};
+use crate::http::{BodyLimits, TOKEN_PATH, metadata};
+use crate::net::{self, TlsVersion, tls};
+use crate::{grant, jwks_uri, mint};
+
+/// What the profile and the configuration permit to clients.
+pub(in crate::cli) fn registration(config: &Config) -> RegistrationRules {
+    RegistrationRules {
+        algorithms: algorithms(config.profile),
+        legacy_audience: match config.profile {
+            Profile::Default => LegacyAudience::Permitted,
+            Profile::Fapi2 => LegacyAudience::Forbidden,
+        },
+        trust_groups: config.trust.iter().map(|group| group.name.clone()).collect(),
+    }
+}
+
+const fn algorithms(profile: Profile) -> Algorithms {
+    match profile {
+        Profile::Default => Algorithms::DEFAULT,
+        Profile::Fapi2 => Algorithms::FAPI2,
+    }
+}
+
+/// What assertions are held against.
+pub(in crate::cli) fn assertions(config: &Config) -> AssertionSettings {
+    let bases = std::iter::once(&config.mtls.public_url).chain(config.public.as_ref().map(|public| &public.public_url));
+    AssertionSettings {
+        issuer: config.issuer.as_str().to_owned(),
+        audience: match config.profile {
+            Profile::Default => AudienceRule::StringOrSingleton,
+            Profile::Fapi2 => AudienceRule::StringOnly,
+        },
+        legacy_audiences: bases.map(|base| format!("{}{TOKEN_PATH}", base.as_str())).collect(),
+        algorithms: algorithms(config.profile),
+        max_lifetime: config.assertions.max_lifetime,
+        clock_skew: config.assertions.clock_skew,
+    }
+}
+
+/// How clients' published keys are fetched. `roots` are those of `jwks_fetch.ca`.
+pub(in crate::cli) fn published_keys(config: &Config, roots: Vec<CertificateDer<'static>>) -> jwks_uri::Settings {
+    let fetch = &config.assertions.jwks_fetch;
+    let roots = match fetch.roots {
+        config::FetchRoots::File(_) => roots,
+        config::FetchRoots::System => rustls_native_certs::load_native_certs().certs,
+    };
+    jwks_uri::Settings {
+        addresses: match fetch.networks {
+            config::Networks::Any => AddressPolicy::AllowPrivate,
+            config::Networks::PublicOnly => AddressPolicy::PublicOnly,
+        },
+        max_bytes: fetch.max_bytes,
+        timeout: fetch.timeout,
+        ..jwks_uri::Settings::new(roots)
+    }
+}
+
+/// What there is to grant.
+pub(super) fn grants(config: &Config) -> grant::Settings {
+    let server = |resource: &config::ProtectedResource| grant::ResourceServer {
+        identifier: resource.identifier.clone(),
+        scope: resource.scope.clone(),
+    };
+    grant::Settings {
+        resources: config.resources.iter().map(server).collect(),
+        audience: match config.profile {
+            Profile::Default => grant::AudienceShape::Several,
+            Profile::Fapi2 => grant::AudienceShape::Single,
+        },
+    }
+}
+
+/// What every token has in common.
+pub(super) fn tokens(config: &Config) -> mint::Settings {
+    mint::Settings {
+        issuer: config.issuer.as_str().to_owned(),
+        lifetime: config.tokens.lifetime,
+        binding: match config.tokens.bound {
+            config::TokenBinding::Always => mint::BindingPolicy::Always,
+            config::TokenBinding::WhenCertificate => mint::BindingPolicy::WhenCertificate,
+            config::TokenBinding::Never => mint::BindingPolicy::Never,
+        },
+        certificate_expiry: match config.tokens.expiry_cap {
+            config::ExpiryCap::AtCertificateExpiry => mint::ExpiryCap::AtCertificateExpiry,
+            config::ExpiryCap::Uncapped => mint::ExpiryCap::None,
+        },
+    }
+}
+
+/// What tokens are signed with.
+pub(super) const fn token_algorithm(config: &Config) -> Algorithm {
+    match config.tokens.algorithm {
+        config::TokenAlgorithm::Es256 => Algorithm::Es256,
+        config::TokenAlgorithm::EdDsa => Algorithm::EdDsa,
+        config::TokenAlgorithm::Ps256 => Algorithm::Ps256,
+        config::TokenAlgorithm::Rs256 => Algorithm::Rs256,
+    }
+}
+
+/// The metadata say what works: a method that needs a trust group is left out when there is none.
+pub(super) fn metadata(config: &Config) -> metadata::Settings {
+    let works = |method: &AuthMethod| *method != AuthMethod::TlsClientAuth || !config.trust.is_empty();
+    let mtls = config.mtls.public_url.as_str().to_owned();
+    metadata::Settings {
+        issuer: config.issuer.as_str().to_owned(),
+        base_url: config.public.as_ref().map_or_else(|| mtls.clone(), |public| public.public_url.as_str().to_owned()),
+        mtls_base_url: config.public.as_ref().map(|_| mtls),
+        algorithms: algorithms(config.profile),
+        bound_tokens: config.tokens.bound != config::TokenBinding::Never,
+        methods: AuthMethod::ALL.into_iter().filter(works).collect(),
+    }
+}
+
+/// How often somebody may fail or ask.
+pub(super) fn limits(config: &Config) -> Limits {
+    Limits::new(rate(config.limits.failed_auth_per_address), rate(config.limits.token_requests_per_client))
+}
+
+const fn rate(limit: RateLimit) -> Option<Rate> {
+    match limit {
+        RateLimit::AtMost { count, per } => Some(Rate { count, per }),
+        RateLimit::Off => None,
+    }
+}
+
+/// Bounds on a request body.
+pub(super) const fn bodies(config: &Config) -> BodyLimits {
+    BodyLimits { max_bytes: config.limits.max_body_bytes, deadline: config.limits.body_timeout }
+}
+
+/// Bounds on a connection.
+pub(super) fn connections(config: &Config) -> net::Limits {
+    net::Limits {
+        handshake: config.limits.handshake_timeout,
+        header: config.limits.header_timeout,
+        idle: config.limits.idle_timeout,
+        drain: config.limits.drain_timeout,
+        ..net::Limits::default()
+    }
+}
+
+/// TLS of the listener that asks for certificates.
+pub(super) const fn mtls(config: &Config, certificate: CertifiedKey) -> tls::Settings {
+    tls::Settings {
+        certificate,
+        client_certificate: match config.mtls.client_certificate {
+            config::ClientCertificate::Optional => tls::ClientCertificate::Optional,
+            config::ClientCertificate::Required => tls::ClientCertificate::Required,
+        },
+        min_version: min_version(config.mtls.min_tls),
+        resumption: match config.mtls.resumption {
+            config::Resumption::On => tls::Resumption::StatelessTicket,
+            config::Resumption::Off => tls::Resumption::Off,
+        },
+        suites: suites(config.profile),
+    }
+}
+
+/// TLS of the listener that never asks.
+pub(super) const fn public(
+    config: &Config,
+    listener: &config::PublicListener,
+    certificate: CertifiedKey,
+) -> tls::Settings {
+    tls::Settings {
+        certificate,
+        client_certificate: tls::ClientCertificate::NotAsked,
+        min_version: min_version(listener.min_tls),
+        resumption: tls::Resumption::Off,
+        suites: suites(config.profile),
+    }
+}
+
+const fn min_version(min_tls: config::MinTls) -> TlsVersion {
+    match min_tls {
+        config::MinTls::Tls12 => TlsVersion::Tls12,
+        config::MinTls::Tls13 => TlsVersion::Tls13,
+    }
+}
+
+const fn suites(profile: Profile) -> tls::Suites {
+    match profile {
+        Profile::Default => tls::Suites::Default,
+        Profile::Fapi2 => tls::Suites::Fapi,
+    }
+}

@@ -1,0 +1,192 @@
+//! `certbind token`: gets an access token by any method.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use certbind_client::{AssertionKey, ClientCertificate, Credential, Error, Settings, TokenSource};
+use certbind_https::AddressPolicy;
+use certbind_proto::assertion::{self, Build};
+use certbind_proto::entropy::{OsEntropy, unguessable_id};
+use certbind_proto::jws::{Algorithm, Signer, SigningKey};
+use certbind_proto::time::{Clock as _, SystemClock};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::Exit;
+use crate::config::Environment;
+
+/// Who asks whom for what.
+#[derive(Debug, Args)]
+pub(super) struct TokenArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The client's identifier [CERTBIND_CLIENT_ID].
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// The client's certificate and intermediates, PEM [CERTBIND_CERT].
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// The certificate's private key, PEM [CERTBIND_KEY].
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The private key that signs assertions (private_key_jwt), PKCS#8 PEM.
+    #[arg(long, value_name = "FILE")]
+    assertion_key: Option<PathBuf>,
+    /// What assertions are signed with; needed for RSA keys alone.
+    #[arg(long, value_name = "ALG", requires = "assertion_key")]
+    alg: Option<String>,
+    /// The identifier of the assertion key, if it is registered with one.
+    #[arg(long, value_name = "KID", requires = "assertion_key")]
+    kid: Option<String>,
+    /// Print a fresh assertion instead of a token, for tools that send it themselves.
+    #[arg(long, requires = "assertion_key")]
+    assertion_only: bool,
+    /// The scope to ask for.
+    #[arg(long)]
+    scope: Option<String>,
+    /// The resource that the token is for; may be repeated.
+    #[arg(long, value_name = "URI")]
+    resource: Vec<String>,
+    /// How to print the token.
+    #[arg(long, value_enum, default_value_t = Format::Raw)]
+    format: Format,
+}
+
+/// Where the server is and who vouches for it.
+#[derive(Debug, Args)]
+pub(super) struct ServerArgs {
+    /// The issuer identifier [CERTBIND_ISSUER].
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<String>,
+    /// Who may vouch for the server, PEM; else the certificate authorities of the system [CERTBIND_CA].
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The longest wait for an answer, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub timeout: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// The token alone.
+    Raw,
+    /// A JSON object with its scope and end.
+    Json,
+    /// An Authorization header.
+    Header,
+}
+
+/// Gets a token and prints it.
+///
+/// # Errors
+/// When keys cannot be read or nothing can be printed. What the server says is an exit code.
+pub(super) fn run(args: TokenArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let variable = Variables(environment);
+    let issuer = variable.or(args.server.issuer.clone(), "CERTBIND_ISSUER").context("--issuer is missing")?;
+    let client_id = variable.or(args.client_id.clone(), "CERTBIND_CLIENT_ID").context("--client-id is missing")?;
+    if args.assertion_only {
+        writeln!(out, "{}", fresh_assertion(&args, &issuer, &client_id)?)?;
+        return Ok(Exit::Done);
+    }
+    let credential = credential(&args, &variable)?;
+    let roots = roots(&args.server, environment)?;
+    let mut settings = Settings::new(&issuer, &client_id, credential, roots);
+    settings.addresses = AddressPolicy::AllowPrivate;
+    settings.limits.total = Duration::from_secs(args.server.timeout);
+    settings.scope = args.scope.as_deref().unwrap_or_default().parse().context("--scope")?;
+    settings.resources =
+        args.resource.iter().map(|text| text.parse()).collect::<Result<_, _>>().context("--resource")?;
+    let source = TokenSource::new(settings, Arc::new(SystemClock), Arc::new(OsEntropy))?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let token = match runtime.block_on(source.token()) {
+        Ok(token) => token,
+        Err(error) => return Ok(refused(&error)),
+    };
+    match args.format {
+        Format::Raw => writeln!(out, "{}", token.as_str())?,
+        Format::Header => writeln!(out, "Authorization: Bearer {}", token.as_str())?,
+        Format::Json => {
+            let expires_in = token.expires().since(SystemClock.now()).as_secs();
+            let scope = token.scope().to_string();
+            let answer = json!({ "access_token": token.as_str(), "token_type": "Bearer", "expires_in": expires_in, "scope": scope });
+            writeln!(out, "{answer:#}")?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// What a failure means to a script.
+fn refused(error: &Error) -> Exit {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    eprintln!("certbind: {text}");
+    if let Some(request_id) = error.request_id() {
+        eprintln!("the server's audit log has the reason under request_id {request_id}");
+    }
+    match error {
+        Error::Refused(_) | Error::CertificateRefused(_) => Exit::Refused,
+        Error::Unreachable(_) | Error::Busy(_) => Exit::Unreachable,
+        _ => Exit::Failure,
+    }
+}
+
+fn credential(args: &TokenArgs, variable: &Variables<'_>) -> anyhow::Result<Credential> {
+    let path = |own: &Option<PathBuf>, name| own.clone().or_else(|| variable.or(None, name).map(PathBuf::from));
+    let certificate = match (path(&args.cert, "CERTBIND_CERT"), path(&args.key, "CERTBIND_KEY")) {
+        (Some(cert), Some(key)) => Some(ClientCertificate::from_files(&cert, &key)?),
+        (None, None) => None,
+        _ => anyhow::bail!("--cert and --key go together"),
+    };
+    let Some(path) = &args.assertion_key else {
+        return Ok(Credential::Certificate(certificate.context("give --cert and --key, or --assertion-key")?));
+    };
+    let key = AssertionKey::from_file(path, algorithm(args)?, args.kid.as_deref())?;
+    Ok(Credential::PrivateKeyJwt { certificate, key })
+}
+
+fn fresh_assertion(args: &TokenArgs, issuer: &str, client_id: &str) -> anyhow::Result<String> {
+    let path = args.assertion_key.as_ref().context("--assertion-key is missing")?;
+    let pem = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let key = SigningKey::from_pkcs8_pem(&pem, algorithm(args)?)?;
+    let jti = unguessable_id(&OsEntropy);
+    let lifetime = assertion::MAX_BUILT_LIFETIME;
+    let build = Build { client_id, issuer, jti: &jti, now: SystemClock.now(), lifetime };
+    Ok(assertion::build(&Signer::new(key, assertion::TYP, args.kid.as_deref()), &build)?)
+}
+
+fn algorithm(args: &TokenArgs) -> anyhow::Result<Option<Algorithm>> {
+    let Some(name) = &args.alg else { return Ok(None) };
+    Ok(Some(Algorithm::parse(name).with_context(|| format!("--alg {name} is not an algorithm of this program"))?))
+}
+
+/// Who may vouch for the server.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(super) fn roots(
+    args: &ServerArgs,
+    environment: &Environment,
+) -> anyhow::Result<Vec<rustls_pki_types::CertificateDer<'static>>> {
+    let named = args.ca.clone().or_else(|| Variables(environment).or(None, "CERTBIND_CA").map(PathBuf::from));
+    match named {
+        Some(path) => Ok(certbind_client::trusted_authorities(&path)?),
+        None => Ok(rustls_native_certs::load_native_certs().certs),
+    }
+}
+
+/// Settings that may come from the environment.
+pub(super) struct Variables<'a>(pub(super) &'a Environment);
+
+impl Variables<'_> {
+    pub(super) fn or(&self, typed: Option<String>, name: &str) -> Option<String> {
+        typed.or_else(|| self.0.get(name).and_then(|value| value.to_str()).map(str::to_owned))
+    }
+}

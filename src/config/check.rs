@@ -1,0 +1,311 @@
+//! [`RawConfig`] to [`Config`]: what each value means, and whether the values fit together. Every complaint is collected.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::checker::Checker;
+use super::fault::{Complaint, Concern, Fault, Warning};
+use super::raw::RawConfig;
+use super::reference::Reference;
+use super::settings::*;
+use super::url::Issuer;
+use super::value::{self, show_duration, shown};
+
+/// What could be made of a [`RawConfig`].
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    /// The whole, if nothing is wrong.
+    pub(super) config: Option<Config>,
+    /// What is wrong.
+    pub(super) complaints: Vec<Complaint>,
+    /// What is odd.
+    pub(super) warnings: Vec<Warning>,
+    /// The files and folders that it names, also when other things are wrong.
+    pub(super) named: Named,
+}
+
+/// Files and folders that a configuration names.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// The listener and its certificate and key.
+    pub(super) identities: Vec<(&'static str, IdentitySource)>,
+    /// The table of a trust group, its anchors and its revocation lists.
+    pub(super) trust: Vec<(String, Reference, Vec<Reference>)>,
+    /// The authorities that may vouch for a `jwks_uri`.
+    pub(super) fetch_roots: Option<Reference>,
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) clients_dir: Option<PathBuf>,
+    pub(super) audit: Option<PathBuf>,
+}
+
+/// Checks everything that can be checked without opening another file.
+pub(super) fn check(raw: &RawConfig) -> Draft {
+    let mut checker = Checker { raw, draft: Draft::default() };
+    let config = checker.config();
+    let mut draft = checker.draft;
+    draft.config = config.filter(|_| draft.complaints.is_empty());
+    draft
+}
+
+/// The sections, in the order of the file. Each reads all of its keys before it gives up on one of them.
+impl Checker<'_> {
+    fn config(&mut self) -> Option<Config> {
+        let issuer = self.parsed("issuer", |text| Issuer::parse(text).map_err(Fault::Url));
+        let data_dir = self.path("data_dir");
+        self.draft.named.data_dir.clone_from(&data_dir);
+        let profile = self.word("profile", Profile::named);
+        let min_tls = self.word("listen.mtls.min_tls", MinTls::named);
+        let mtls = self.mtls(issuer.as_ref(), min_tls);
+        let public = self.optional("listen.public", |checker| checker.public(issuer.as_ref(), min_tls));
+        let ops = self.optional("listen.ops", Self::ops);
+        self.check_addresses();
+        self.check_aliases();
+        let trust = self.each("trust", Self::trust);
+        if self.raw.rows("trust") == 0 {
+            self.warn("trust", Concern::NoTrust);
+        }
+        let resources = self.each("resource", Self::resource);
+        self.check_twins("trust", "name", "");
+        self.check_twins("resource", "identifier", "; different resources have different identifiers (RFC 9068 §5)");
+        let tokens = self.tokens();
+        self.word("keys.source", |word| (word == "auto").then_some(()));
+        let assertions = self.assertions();
+        self.word("storage.engine", |word| (word == "sqlite").then_some(()));
+        let clients_dir = self.path("clients.dir");
+        self.draft.named.clients_dir.clone_from(&clients_dir);
+        let limits = self.limits();
+        let log = self.log();
+        if profile == Some(Profile::Fapi2) {
+            self.check_fapi2();
+        }
+        Some(Config {
+            issuer: issuer?,
+            data_dir: data_dir?,
+            profile: profile?,
+            mtls: mtls?,
+            public: public?,
+            ops: ops?,
+            trust: trust?,
+            resources: resources?,
+            tokens: tokens?,
+            assertions: assertions?,
+            clients_dir: clients_dir?,
+            limits: limits?,
+            log: log?,
+        })
+    }
+
+    fn mtls(&mut self, issuer: Option<&Issuer>, min_tls: Option<MinTls>) -> Option<MtlsListener> {
+        let address = self.address("listen.mtls.address");
+        let public_url = self.public_url("listen.mtls.public_url", issuer);
+        let identity = self.identity("listen.mtls");
+        let client_certificate = self.word("listen.mtls.client_certificate", ClientCertificate::named);
+        let resumption = self.boolean("listen.mtls.resumption").map(Resumption::from);
+        Some(MtlsListener {
+            address: address?,
+            public_url: public_url?,
+            identity: identity?,
+            min_tls: min_tls?,
+            client_certificate: client_certificate?,
+            resumption: resumption?,
+        })
+    }
+
+    fn public(&mut self, issuer: Option<&Issuer>, of_mtls: Option<MinTls>) -> Option<PublicListener> {
+        let address = self.address("listen.public.address");
+        let public_url = self.public_url("listen.public.public_url", issuer);
+        let identity = self.identity("listen.public");
+        let min_tls = self.derived("listen.public.min_tls", of_mtls, |checker, path| checker.word(path, MinTls::named));
+        Some(PublicListener { address: address?, public_url: public_url?, identity: identity?, min_tls: min_tls? })
+    }
+
+    fn ops(&mut self) -> Option<OpsListener> {
+        let address = self.address("listen.ops.address");
+        let elsewhere = self.boolean("listen.ops.allow_non_loopback");
+        let (address, elsewhere) = (address?, elsewhere?);
+        if !address.ip().is_loopback() {
+            let value = address.to_string();
+            match elsewhere {
+                true => self.warn("listen.ops.address", Concern::OpsNotLoopback { value }),
+                false => self.complain("listen.ops.address", Fault::OpsNotLoopback { value }),
+            }
+        }
+        Some(OpsListener { address })
+    }
+
+    fn trust(&mut self, table: &str) -> Option<TrustGroup> {
+        let name = self.parsed(&format!("{table}.name"), value::name);
+        let ca = self.reference(&format!("{table}.ca"));
+        let crl = self.references(&format!("{table}.crl"));
+        let crl_stale = self.word(&format!("{table}.crl_stale"), CrlStale::named);
+        let eku = self.boolean(&format!("{table}.require_client_auth_eku"));
+        let depth = self.integer(&format!("{table}.max_chain_depth"));
+        if let (Some(ca), Some(crl)) = (&ca, &crl) {
+            self.draft.named.trust.push((table.to_owned(), ca.clone(), crl.clone()));
+        }
+        if crl_stale == Some(CrlStale::Warn) {
+            self.warn(&format!("{table}.crl_stale"), Concern::StaleCrlTolerated);
+        }
+        Some(TrustGroup {
+            name: name?,
+            ca: ca?,
+            crl: crl?,
+            crl_stale: crl_stale?,
+            client_auth_eku: eku?.into(),
+            max_chain_depth: u8::try_from(depth?).ok()?,
+        })
+    }
+
+    fn resource(&mut self, table: &str) -> Option<ProtectedResource> {
+        let identifier = self.parsed(&format!("{table}.identifier"), |text| text.parse().map_err(Fault::Resource));
+        let scope = self.parsed(&format!("{table}.scope"), |text| text.parse().map_err(Fault::Scope));
+        Some(ProtectedResource { identifier: identifier?, scope: scope? })
+    }
+
+    fn tokens(&mut self) -> Option<Tokens> {
+        const SHORT: Duration = Duration::from_secs(2 * 60);
+        let lifetime = self.duration("tokens.lifetime");
+        let algorithm = self.word("tokens.algorithm", TokenAlgorithm::named);
+        let bound = self.word("tokens.bound", TokenBinding::named);
+        let capped = self.boolean("tokens.cap_at_certificate_expiry");
+        if let Some(lifetime) = lifetime.filter(|lifetime| *lifetime < SHORT) {
+            self.warn("tokens.lifetime", Concern::LifetimeShort { value: show_duration(lifetime) });
+        }
+        if bound.is_some_and(|bound| bound != TokenBinding::Always) {
+            self.warn("tokens.bound", Concern::UnboundTokens);
+        }
+        Some(Tokens { lifetime: lifetime?, algorithm: algorithm?, bound: bound?, expiry_cap: capped?.into() })
+    }
+
+    fn assertions(&mut self) -> Option<Assertions> {
+        self.word("assertions.audience", |word| (word == "issuer").then_some(()));
+        let max_lifetime = self.duration("assertions.max_lifetime");
+        let clock_skew = self.duration("assertions.clock_skew");
+        let networks = self.boolean("assertions.jwks_fetch.allow_private_networks");
+        let roots = self.derived("assertions.jwks_fetch.ca", Some(FetchRoots::System), |checker, path| {
+            checker.reference(path).map(FetchRoots::File)
+        });
+        if let Some(FetchRoots::File(ca)) = &roots {
+            self.draft.named.fetch_roots = Some(ca.clone());
+        }
+        let timeout = self.duration("assertions.jwks_fetch.timeout");
+        let max_bytes = self.size("assertions.jwks_fetch.max_bytes");
+        let jwks_fetch =
+            JwksFetch { networks: networks?.into(), roots: roots?, timeout: timeout?, max_bytes: max_bytes? };
+        Some(Assertions { max_lifetime: max_lifetime?, clock_skew: clock_skew?, jwks_fetch })
+    }
+
+    fn limits(&mut self) -> Option<Limits> {
+        let connections = self.size("limits.connections");
+        let handshake_timeout = self.duration("limits.handshake_timeout");
+        let header_timeout = self.duration("limits.header_timeout");
+        let body_timeout = self.duration("limits.body_timeout");
+        let idle_timeout = self.duration("limits.idle_timeout");
+        let drain_timeout = self.duration("limits.drain_timeout");
+        let max_body_bytes = self.size("limits.max_body_bytes");
+        let token_requests_per_client = self.parsed("limits.token_requests_per_client", value::rate);
+        let failed_auth_per_address = self.parsed("limits.failed_auth_per_address", value::rate);
+        Some(Limits {
+            connections: connections?,
+            handshake_timeout: handshake_timeout?,
+            header_timeout: header_timeout?,
+            body_timeout: body_timeout?,
+            idle_timeout: idle_timeout?,
+            drain_timeout: drain_timeout?,
+            max_body_bytes: max_body_bytes?,
+            token_requests_per_client: token_requests_per_client?,
+            failed_auth_per_address: failed_auth_per_address?,
+        })
+    }
+
+    fn log(&mut self) -> Option<Log> {
+        let format = self.word("log.format", LogFormat::named);
+        let level = self.word("log.level", LogLevel::named);
+        let folder = self.raw.folder();
+        let audit = self.parsed("log.audit", |text| match text.strip_prefix("file:") {
+            None if text == "log" => Ok(Audit::Log),
+            Some(path) if !path.trim().is_empty() => Ok(Audit::File(folder.join(path))),
+            _ => Err(Fault::AuditTarget { value: shown(text) }),
+        });
+        if let Some(Audit::File(path)) = &audit {
+            self.draft.named.audit = Some(path.clone());
+        }
+        if self.boolean("log.audit_required") == Some(true) {
+            self.complain(
+                "log.audit_required",
+                Fault::NotInThisVersion { feature: "an audit line on disk before each token" },
+            );
+        }
+        Some(Log { format: format?, level: level?, audit: audit? })
+    }
+}
+
+/// Rules between keys.
+impl Checker<'_> {
+    /// FAPI 2.0 Security Profile §5.3.2.1 and §5.4.1.
+    fn check_fapi2(&mut self) {
+        const LEAST_SKEW: Duration = Duration::from_secs(10);
+        if self.peek("tokens.algorithm").as_deref() == Some("RS256") {
+            self.not_in_fapi2("tokens.algorithm", "FAPI 2.0 §5.4.1", "use ES256, EdDSA or PS256");
+        }
+        if ["when-certificate", "never"].iter().any(|word| self.peek("tokens.bound").as_deref() == Some(*word)) {
+            self.not_in_fapi2("tokens.bound", "FAPI 2.0 §5.3.2.1", "every token is bound: \"always\"");
+        }
+        let skew = self.peek("assertions.clock_skew").and_then(|skew| value::duration(&skew).ok());
+        if skew.is_some_and(|skew| skew < LEAST_SKEW) {
+            self.not_in_fapi2("assertions.clock_skew", "FAPI 2.0 §5.3.2.1", "clocks may be off by 10s at least");
+        }
+    }
+
+    fn not_in_fapi2(&mut self, path: &str, section: &'static str, instead: &'static str) {
+        let value = shown(&self.peek(path).unwrap_or_default());
+        self.complain(path, Fault::NotInFapi2 { value, section, instead });
+    }
+
+    fn check_addresses(&mut self) {
+        const LISTENERS: [&str; 3] = ["listen.mtls", "listen.public", "listen.ops"];
+        let mut taken: Vec<(String, SocketAddr)> = Vec::new();
+        for listener in LISTENERS.into_iter().filter(|l| *l == "listen.mtls" || self.raw.has_table(l)) {
+            let path = format!("{listener}.address");
+            let Some(address) = self.peek(&path).and_then(|text| text.parse().ok()) else { continue };
+            if let Some((other, _)) = taken.iter().find(|(_, other)| clash(*other, address)) {
+                let other = other.clone();
+                self.complain(&path, Fault::AddressTaken { other });
+            }
+            taken.push((path, address));
+        }
+    }
+
+    /// RFC 8705 §5: the aliases name another place than the endpoints themselves.
+    fn check_aliases(&mut self) {
+        const ALIAS: &str = "listen.mtls.public_url";
+        if !self.raw.has_table("listen.public") || self.raw.is_spoilt(ALIAS) {
+            return;
+        }
+        let Some(alias) = self.peek(ALIAS) else { return self.complain(ALIAS, Fault::AliasMissing) };
+        let issuer = || self.peek("issuer").and_then(|issuer| Some(Issuer::parse(&issuer).ok()?.origin().to_string()));
+        if self.peek("listen.public.public_url").or_else(issuer) == Some(alias) {
+            self.complain(ALIAS, Fault::AliasNotDistinct);
+        }
+    }
+
+    fn check_twins(&mut self, array: &str, name: &str, because: &'static str) {
+        let mut seen: Vec<(String, String)> = Vec::new();
+        for number in 0..self.raw.rows(array) {
+            let path = format!("{array}.{number}.{name}");
+            let Some(value) = self.peek(&path) else { continue };
+            if let Some((other, _)) = seen.iter().find(|(_, other)| *other == value) {
+                let (value, other) = (shown(&value), other.clone());
+                self.complain(&path, Fault::Twin { value, other, because });
+            }
+            seen.push((path, value));
+        }
+    }
+}
+
+/// Whether two sockets cannot both wait there: one port, and one address or one that stands for all. `[::]` stands for IPv4 as well.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let covers = |a: SocketAddr, b: SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
+}

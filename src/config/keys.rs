@@ -1,0 +1,436 @@
+//! Every key of the configuration, once: its path, what may stand there, what holds when nothing stands there, and what it means.
+//!
+//! The reader of files, the overlays, `config show`, `config schema` and `docs/configuration.md` are all made from this table,
+//! so that none of them can know a key that the others do not know.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::settings::{
+    ClientCertificate, CrlStale, LogFormat, LogLevel, MinTls, Profile, TokenAlgorithm, TokenBinding,
+};
+use super::value::show_duration;
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its dotted path. `N` stands for the number of a table of an array: `trust.N.name`.
+    pub path: &'static str,
+    /// What may stand there.
+    pub kind: Kind,
+    /// What holds when nothing stands there.
+    pub fallback: Fallback,
+    /// What it means, in one sentence.
+    pub meaning: &'static str,
+}
+
+/// What may stand at a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// An IP address with a port.
+    Address,
+    /// Where audit events go: `log` or `file:PATH`.
+    Audit,
+    /// `true` or `false`.
+    Boolean,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A number with a unit, between two bounds.
+    Duration(Duration, Duration),
+    /// A whole number, between two bounds.
+    Integer(i64, i64),
+    /// The issuer identifier (RFC 8414 §2).
+    Issuer,
+    /// A name that clients' files use.
+    Name,
+    /// A path of the file system.
+    Path,
+    /// So many in a time, or `off`.
+    Rate,
+    /// Where a file or a secret is found: `file:`, `env:` or `cred:`.
+    Reference,
+    /// Several of these.
+    References,
+    /// A resource indicator (RFC 8707 §2).
+    Resource,
+    /// Scope tokens (RFC 6749 §3.3).
+    Scope,
+    /// `https://host` or `https://host:port`.
+    WebOrigin,
+}
+
+/// What holds when a key is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// It follows from other keys, as these words say.
+    Derived(&'static str),
+    /// This value, spelt as in an environment variable.
+    Is(&'static str),
+    /// Nothing: the key has to be there.
+    Required,
+}
+
+/// What a path names.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Node {
+    Key(&'static Key),
+    Rows,
+    Table,
+}
+
+/// What a later version brings: these are refused by name, so that nobody believes that they work.
+pub(super) const LATER: &[(&str, &str)] = &[
+    ("keys.publish_before", "key rotation"),
+    ("keys.rotate_every", "key rotation"),
+    ("listen.admin", "the admin listener"),
+    ("storage.url", "storage in PostgreSQL"),
+];
+
+/// The words of a later version, by their beginning.
+const LATER_WORDS: &[(&str, &str, &str)] = &[
+    ("keys.source", "pkcs11:", "a signing key in a PKCS#11 token"),
+    ("storage.engine", "postgres", "storage in PostgreSQL"),
+];
+
+/// Tables that may be left out whole, with all that would be required in them.
+pub(super) const OPTIONAL_TABLES: &[&str] = &["listen.public", "listen.ops"];
+
+use Fallback::{Derived, Is, Required};
+
+/// Every key, in the order in which a file shows them.
+pub const KEYS: &[Key] = &[
+    key(
+        "issuer",
+        Kind::Issuer,
+        Required,
+        "the issuer identifier of RFC 8414 §2, used exactly as typed in tokens, metadata and audiences",
+    ),
+    key(
+        "data_dir",
+        Kind::Path,
+        Is("/var/lib/certbind"),
+        "the folder of the store and of the signing keys; only its owner should be able to look into it",
+    ),
+    key(
+        "profile",
+        Kind::Choice(Profile::NAMES),
+        Is("default"),
+        "`fapi2` narrows algorithms, cipher suites and audiences to those of the FAPI 2.0 Security Profile and binds every token",
+    ),
+    key(
+        "listen.mtls.address",
+        Kind::Address,
+        Is("[::]:8443"),
+        "where the listener that asks for a client certificate waits; port 0 picks a free port",
+    ),
+    key(
+        "listen.mtls.public_url",
+        Kind::WebOrigin,
+        Derived("the origin of `issuer`; required beside `[listen.public]`"),
+        "what clients call this listener; with `[listen.public]` it stands in `mtls_endpoint_aliases` (RFC 8705 §5)",
+    ),
+    key(
+        "listen.mtls.cert",
+        Kind::Reference,
+        Required,
+        "the server's certificate and its intermediates, PEM, the server's own first",
+    ),
+    key(
+        "listen.mtls.key",
+        Kind::Reference,
+        Required,
+        "the private key of that certificate, PEM; a file that others can read is refused",
+    ),
+    key(
+        "listen.mtls.min_tls",
+        Kind::Choice(MinTls::NAMES),
+        Is("1.2"),
+        "the oldest TLS version that is spoken; `1.3` switches 1.2 off (RFC 9852)",
+    ),
+    key(
+        "listen.mtls.client_certificate",
+        Kind::Choice(ClientCertificate::NAMES),
+        Is("optional"),
+        "`required` refuses the handshake of a client without certificate instead of answering with an OAuth error",
+    ),
+    key(
+        "listen.mtls.resumption",
+        Kind::Boolean,
+        Is("false"),
+        "whether a TLS session may be resumed; its certificate is checked anew with each request all the same",
+    ),
+    key(
+        "listen.public.address",
+        Kind::Address,
+        Is("[::]:9443"),
+        "where the listener that never asks for a certificate waits",
+    ),
+    key(
+        "listen.public.public_url",
+        Kind::WebOrigin,
+        Derived("the origin of `issuer`"),
+        "what clients call this listener",
+    ),
+    key("listen.public.cert", Kind::Reference, Required, "as `listen.mtls.cert`"),
+    key("listen.public.key", Kind::Reference, Required, "as `listen.mtls.key`"),
+    key(
+        "listen.public.min_tls",
+        Kind::Choice(MinTls::NAMES),
+        Derived("that of `listen.mtls.min_tls`"),
+        "as `listen.mtls.min_tls`",
+    ),
+    key(
+        "listen.ops.address",
+        Kind::Address,
+        Is("127.0.0.1:9464"),
+        "where `/metrics`, `/livez`, `/readyz` and `/version` are answered, in plain HTTP",
+    ),
+    key(
+        "listen.ops.allow_non_loopback",
+        Kind::Boolean,
+        Is("false"),
+        "whether that address may be reachable from other machines although it speaks plain HTTP",
+    ),
+    key("trust.N.name", Kind::Name, Required, "the name by which a client says that this group vouches for it"),
+    key(
+        "trust.N.ca",
+        Kind::Reference,
+        Required,
+        "the anchors of the group: CA certificates, PEM or DER; the system's own are never used (RFC 8705 §7.4)",
+    ),
+    key(
+        "trust.N.crl",
+        Kind::References,
+        Is("[]"),
+        "revocation lists, PEM or DER; they are read again when they change",
+    ),
+    key(
+        "trust.N.crl_stale",
+        Kind::Choice(CrlStale::NAMES),
+        Is("refuse"),
+        "what to do with a client when the list is past its nextUpdate",
+    ),
+    key(
+        "trust.N.require_client_auth_eku",
+        Kind::Boolean,
+        Is("true"),
+        "whether a client certificate must say that it is meant for client authentication",
+    ),
+    key(
+        "trust.N.max_chain_depth",
+        Kind::Integer(0, 5),
+        Is("5"),
+        "how many CA certificates may stand between the client's and the anchor",
+    ),
+    key(
+        "resource.N.identifier",
+        Kind::Resource,
+        Required,
+        "the resource indicator of an API (RFC 8707 §2), which becomes the audience of its tokens",
+    ),
+    key("resource.N.scope", Kind::Scope, Is(""), "the scope tokens that belong to this resource (RFC 9068 §3)"),
+    key("tokens.lifetime", seconds(10, 24 * HOUR), Is("5m"), "how long a token is good"),
+    key(
+        "tokens.algorithm",
+        Kind::Choice(TokenAlgorithm::NAMES),
+        Is("ES256"),
+        "what tokens are signed with; RS256 not in `fapi2`",
+    ),
+    key(
+        "tokens.bound",
+        Kind::Choice(TokenBinding::NAMES),
+        Is("always"),
+        "which tokens carry `cnf.x5t#S256` (RFC 8705 §3.1); a bound client never gets an unbound token",
+    ),
+    key(
+        "tokens.cap_at_certificate_expiry",
+        Kind::Boolean,
+        Is("true"),
+        "whether a bound token ends with the certificate it is bound to, if that is sooner",
+    ),
+    key(
+        "keys.source",
+        Kind::Choice(&["auto"]),
+        Is("auto"),
+        "where the signing key comes from: `auto` makes it at the first start and keeps it in the store",
+    ),
+    key(
+        "assertions.audience",
+        Kind::Choice(&["issuer"]),
+        Is("issuer"),
+        "what a client assertion must name as its audience (RFC 10070)",
+    ),
+    key(
+        "assertions.max_lifetime",
+        seconds(10, HOUR),
+        Is("10m"),
+        "how far ahead the `exp` of a client assertion may lie",
+    ),
+    key(
+        "assertions.clock_skew",
+        seconds(0, 60),
+        Is("30s"),
+        "how far the clocks of clients may be off; at least 10s in `fapi2`",
+    ),
+    key(
+        "assertions.jwks_fetch.allow_private_networks",
+        Kind::Boolean,
+        Is("false"),
+        "whether a `jwks_uri` may lead to a private or loopback address",
+    ),
+    key(
+        "assertions.jwks_fetch.ca",
+        Kind::Reference,
+        Derived("the certificate authorities of the system"),
+        "PEM file of the certificate authorities that may vouch for a `jwks_uri`",
+    ),
+    key("assertions.jwks_fetch.timeout", millis(100, 30_000), Is("3s"), "how long fetching a `jwks_uri` may take"),
+    key(
+        "assertions.jwks_fetch.max_bytes",
+        Kind::Integer(1024, 1_048_576),
+        Is("65536"),
+        "how many bytes a `jwks_uri` may answer with",
+    ),
+    key(
+        "storage.engine",
+        Kind::Choice(&["sqlite"]),
+        Is("sqlite"),
+        "where used assertions and signing keys are kept: one SQLite file in `data_dir`",
+    ),
+    key("clients.dir", Kind::Path, Is("clients.d"), "the folder of the clients' files; it is watched"),
+    key(
+        "limits.connections",
+        Kind::Integer(1, 1_000_000),
+        Is("10000"),
+        "how many connections a listener keeps open at once",
+    ),
+    key("limits.handshake_timeout", millis(100, 60_000), Is("10s"), "how long a TLS handshake may take"),
+    key(
+        "limits.header_timeout",
+        millis(100, 60_000),
+        Is("10s"),
+        "how long a client may take to send the head of a request",
+    ),
+    key(
+        "limits.body_timeout",
+        millis(100, 60_000),
+        Is("10s"),
+        "how long a client may take to send the body of a request",
+    ),
+    key("limits.idle_timeout", seconds(1, HOUR), Is("60s"), "how long a connection may stay open without a request"),
+    key(
+        "limits.drain_timeout",
+        seconds(0, 10 * 60),
+        Is("10s"),
+        "how long open requests may take to end when the server stops",
+    ),
+    key(
+        "limits.max_body_bytes",
+        Kind::Integer(4096, 1_048_576),
+        Is("65536"),
+        "how many bytes the body of a request may have",
+    ),
+    key("limits.token_requests_per_client", Kind::Rate, Is("off"), "how many tokens a client may ask for"),
+    key(
+        "limits.failed_auth_per_address",
+        Kind::Rate,
+        Is("10/s"),
+        "how many failed authentications are answered to one address",
+    ),
+    key("log.format", Kind::Choice(LogFormat::NAMES), Is("json"), "how the log is written to standard error"),
+    key("log.level", Kind::Choice(LogLevel::NAMES), Is("info"), "the least that is worth a line in the log"),
+    key(
+        "log.audit",
+        Kind::Audit,
+        Is("log"),
+        "where audit events go: `log` puts them into the log, `file:PATH` appends them to a file",
+    ),
+    key(
+        "log.audit_required",
+        Kind::Boolean,
+        Is("false"),
+        "whether a token waits for its audit line on disk; `true` comes with a later version",
+    ),
+];
+
+const HOUR: u64 = 60 * 60;
+
+const fn seconds(from: u64, to: u64) -> Kind {
+    Kind::Duration(Duration::from_secs(from), Duration::from_secs(to))
+}
+
+const fn millis(from: u64, to: u64) -> Kind {
+    Kind::Duration(Duration::from_millis(from), Duration::from_millis(to))
+}
+
+const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
+    Key { path, kind, fallback, meaning }
+}
+
+/// What this pattern (a path with `N` for each number) names.
+pub(super) fn node(pattern: &str) -> Option<Node> {
+    if let Some(key) = KEYS.iter().find(|key| key.path == pattern) {
+        return Some(Node::Key(key));
+    }
+    let below = format!("{pattern}.");
+    let child = KEYS.iter().find_map(|key| key.path.strip_prefix(&below))?;
+    Some(if child.starts_with("N.") { Node::Rows } else { Node::Table })
+}
+
+/// The key at this path, numbers and all.
+pub(super) fn at(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == pattern_of(path))
+}
+
+/// The path with `N` for each number: `trust.0.name` becomes `trust.N.name`.
+pub(super) fn pattern_of(path: &str) -> String {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    path.split('.').map(|part| if is_number(part) { "N" } else { part }).collect::<Vec<_>>().join(".")
+}
+
+/// The arrays of tables.
+pub(super) fn arrays() -> impl Iterator<Item = &'static str> {
+    let mut arrays: Vec<_> = KEYS.iter().filter_map(|key| key.path.split_once(".N.")).map(|(array, _)| array).collect();
+    arrays.dedup();
+    arrays.into_iter()
+}
+
+/// What may stand in the table of this pattern: keys and tables, by their last name.
+pub(super) fn names_in(table: &str) -> impl Iterator<Item = &'static str> {
+    let below = if table.is_empty() { String::new() } else { format!("{table}.") };
+    KEYS.iter().filter_map(move |key| key.path.strip_prefix(&below)?.split('.').next())
+}
+
+/// The feature of a later version that this pattern, or a table around it, belongs to.
+pub(super) fn later(pattern: &str) -> Option<&'static str> {
+    let covers = |path: &str| pattern == path || pattern.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+    LATER.iter().find(|(path, _)| covers(path)).map(|(_, feature)| *feature)
+}
+
+/// The feature of a later version that this word at this key asks for.
+pub(super) fn later_word(path: &str, word: &str) -> Option<&'static str> {
+    LATER_WORDS.iter().find(|(key, prefix, _)| *key == path && word.starts_with(prefix)).map(|(_, _, feature)| *feature)
+}
+
+/// In the words of the documentation.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address => f.write_str("IP address and port"),
+            Self::Audit => f.write_str("`log` or `file:PATH`"),
+            Self::Boolean => f.write_str("`true` or `false`"),
+            Self::Choice(words) => write!(f, "`{}`", words.join("`, `")),
+            Self::Duration(least, most) => write!(f, "duration, {} to {}", show_duration(*least), show_duration(*most)),
+            Self::Integer(least, most) => write!(f, "number, {least} to {most}"),
+            Self::Issuer => f.write_str("https URL without query and fragment"),
+            Self::Name => f.write_str("up to 64 letters, digits, `-`, `_` and `.`"),
+            Self::Path => f.write_str("path"),
+            Self::Rate => f.write_str("rate or `off`"),
+            Self::Reference => f.write_str("reference"),
+            Self::References => f.write_str("list of references"),
+            Self::Resource => f.write_str("absolute URI without fragment"),
+            Self::Scope => f.write_str("scope tokens, a space between them"),
+            Self::WebOrigin => f.write_str("`https://host` or `https://host:port`"),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The files that a configuration names, read and looked at: what is missing, empty, garbage or does not fit is a complaint,
+//! as a server without it would be weaker than asked.
+
+use std::path::Path;
+
+use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
+use certbind_proto::cert::Certificate;
+use certbind_proto::time::Timestamp;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+use zeroize::Zeroizing;
+
+use super::check::{Draft, Named};
+use super::fault::{Complaint, Concern, Fault, Warning};
+use super::origin::Environment;
+use super::raw::RawConfig;
+use super::reference::{ReadFault, Reference};
+use super::settings::IdentitySource;
+use super::url::{Issuer, WebOrigin};
+
+/// The longest certificate chain, bundle of anchors, or key, in bytes.
+const MAX_PEM: u64 = 1024 * 1024;
+
+/// The longest revocation list, in bytes.
+const MAX_CRL: u64 = 64 * 1024 * 1024;
+
+/// What stands in the files. It replaces its predecessor as a whole when files change.
+#[derive(Debug)]
+pub struct Files {
+    /// The certificate and key of `[listen.mtls]`.
+    pub mtls: Identity,
+    /// Those of `[listen.public]`, if there is one.
+    pub public: Option<Identity>,
+    /// For each trust group, in the order of the configuration.
+    pub trust: Vec<TrustFiles>,
+    /// The authorities that may vouch for a `jwks_uri`, when a file names them.
+    pub fetch_roots: Vec<CertificateDer<'static>>,
+}
+
+/// A certificate, good now, and the private key that belongs to it.
+#[derive(Debug)]
+pub struct Identity {
+    /// The server's own certificate and then its intermediates.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The private key. Its `Debug` tells nothing, and it is wiped when it is dropped.
+    pub key: Zeroizing<PrivateKeyDer<'static>>,
+    /// When the certificate ends.
+    pub not_after: Timestamp,
+}
+
+/// What a trust group vouches with.
+#[derive(Debug)]
+pub struct TrustFiles {
+    /// Its anchors, one at least, each of a CA.
+    pub anchors: Vec<CertificateDer<'static>>,
+    /// Its revocation lists.
+    pub crls: Vec<RevocationList>,
+}
+
+/// A revocation list.
+#[derive(Clone, Debug)]
+pub struct RevocationList {
+    /// The list.
+    pub der: CertificateRevocationListDer<'static>,
+    /// Until when it holds (RFC 5280 §5.1.2.5).
+    pub next_update: Timestamp,
+}
+
+/// Reads all that is named and adds what is wrong and odd to the draft. There are files to hand out when nothing is wrong.
+pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment, now: Timestamp) -> Option<Files> {
+    let named = std::mem::take(&mut draft.named);
+    let mut loader = Loader { raw, draft, environment, now };
+    loader.folders(&named);
+    let mut identities = named.identities.iter().map(|(listener, source)| loader.identity(listener, source));
+    let (mtls, public) = (identities.next().flatten(), identities.next());
+    let trust: Vec<Option<TrustFiles>> =
+        named.trust.iter().map(|(table, ca, crl)| loader.trust(table, ca, crl)).collect();
+    let trust: Option<Vec<TrustFiles>> = trust.into_iter().collect();
+    let fetch_roots = named.fetch_roots.as_ref().map_or(Some(Vec::new()), |ca| loader.fetch_roots(ca));
+    let public = public.map_or(Some(None), |public| public.map(Some))?;
+    let files = Files { mtls: mtls?, public, trust: trust?, fetch_roots: fetch_roots? };
+    draft.complaints.is_empty().then_some(files)
+}
+
+struct Loader<'a> {
+    raw: &'a RawConfig,
+    draft: &'a mut Draft,
+    environment: &'a Environment,
+    now: Timestamp,
+}
+
+impl Loader<'_> {
+    fn identity(&mut self, listener: &str, source: &IdentitySource) -> Option<Identity> {
+        let (cert_path, key_path) = (format!("{listener}.cert"), format!("{listener}.key"));
+        let chain = source.certificate.read(MAX_PEM, self.environment).map_err(Fault::Read);
+        let chain = chain.and_then(|pem| certificates(&pem));
+        let key = source.key.read_private(MAX_PEM, self.environment).map_err(Fault::Read);
+        let key = key.and_then(|pem| private_key(&pem));
+        let (chain, key) = (self.or_complain(&cert_path, chain), self.or_complain(&key_path, key));
+        let chain = chain?;
+        let leaf =
+            self.or_complain(&cert_path, chain.first().map_or(Err(Fault::CertificateUnreadable), certificate))?;
+        self.check_server_certificate(listener, &leaf);
+        let (key, public) = key?;
+        // The public key is the last thing in a SubjectPublicKeyInfo (RFC 5280 §4.1).
+        if !leaf.spki_der().ends_with(&public) {
+            self.complain(&key_path, Fault::KeyMismatch { certificate: cert_path });
+        }
+        Some(Identity { chain, key, not_after: leaf.not_after() })
+    }
+
+    fn check_server_certificate(&mut self, listener: &str, leaf: &Certificate) {
+        let path = format!("{listener}.cert");
+        let (from, until) = (leaf.not_before(), leaf.not_after());
+        if leaf.is_expired(self.now) {
+            return self.complain(&path, Fault::CertificateExpired { since: until });
+        }
+        if leaf.is_not_yet_valid(self.now) {
+            return self.complain(&path, Fault::CertificateNotYetValid { from });
+        }
+        let left = until.since(self.now);
+        if left < until.since(from) / 10 {
+            self.warn(&path, Concern::CertificateEnding { at: until, days: left.as_secs() / 86_400 });
+        }
+        if let Some(host) = self.host_of(listener).filter(|host| !names(leaf, host)) {
+            self.warn(&path, Concern::CertificateNamesOther { host });
+        }
+    }
+
+    /// The host by which clients call a listener.
+    fn host_of(&self, listener: &str) -> Option<String> {
+        let text = |path: &str| match self.raw.value(path) {
+            Some(super::value::Value::Text(text)) => Some(text.clone()),
+            _ => None,
+        };
+        if let Some(typed) = text(&format!("{listener}.public_url")) {
+            return Some(WebOrigin::parse(&typed).ok()?.host().to_owned());
+        }
+        Some(Issuer::parse(&text("issuer")?).ok()?.origin().host().to_owned())
+    }
+
+    fn trust(&mut self, table: &str, ca: &Reference, crl: &[Reference]) -> Option<TrustFiles> {
+        let (ca_path, crl_path) = (format!("{table}.ca"), format!("{table}.crl"));
+        let anchors = ca.read(MAX_PEM, self.environment).map_err(Fault::Read).and_then(|pem| certificates(&pem));
+        let anchors = self.or_complain(&ca_path, anchors);
+        let crls: Vec<_> = crl.iter().map(|crl| self.revocation_lists(&crl_path, table, crl)).collect();
+        let crls: Option<Vec<Vec<_>>> = crls.into_iter().collect();
+        let anchors = anchors?;
+        for anchor in &anchors {
+            self.check_anchor(&ca_path, anchor);
+        }
+        Some(TrustFiles { anchors, crls: crls?.into_iter().flatten().collect() })
+    }
+
+    fn fetch_roots(&mut self, ca: &Reference) -> Option<Vec<CertificateDer<'static>>> {
+        let roots = ca.read(MAX_PEM, self.environment).map_err(Fault::Read).and_then(|pem| certificates(&pem));
+        self.or_complain("assertions.jwks_fetch.ca", roots)
+    }
+
+    fn check_anchor(&mut self, path: &str, anchor: &CertificateDer<'_>) {
+        let Some(anchor) = self.or_complain(path, certificate(anchor)) else { return };
+        let subject = anchor.subject().to_string();
+        if !anchor.is_ca() {
+            return self.complain(path, Fault::NotACa { subject });
+        }
+        if webpki::anchor_from_trusted_cert(anchor.der()).is_err() {
+            return self.complain(path, Fault::CertificateUnreadable);
+        }
+        if anchor.is_expired(self.now) {
+            self.warn(path, Concern::AnchorExpired { subject, since: anchor.not_after() });
+        }
+    }
+
+    fn revocation_lists(&mut self, path: &str, table: &str, crl: &Reference) -> Option<Vec<RevocationList>> {
+        let bytes = crl.read(MAX_CRL, self.environment).map_err(Fault::Read);
+        let lists = self.or_complain(path, bytes.and_then(|bytes| revocation_lists(&bytes, crl)))?;
+        let now = self.now;
+        for since in lists.iter().map(|list| list.next_update).filter(|next_update| *next_update <= now) {
+            let tolerated = self.raw.value(&format!("{table}.crl_stale")).is_some_and(|value| value.is_text("warn"));
+            let consequence =
+                if tolerated { "clients get in all the same" } else { "clients of this group are refused" };
+            self.warn(path, Concern::CrlStale { since, consequence });
+        }
+        Some(lists)
+    }
+
+    fn folders(&mut self, named: &Named) {
+        if let Some(folder) = &named.clients_dir {
+            let found = std::fs::read_dir(folder).map(|_| ()).map_err(|_| missing(folder));
+            self.or_complain("clients.dir", found);
+        }
+        if let Some(folder) = &named.data_dir {
+            self.or_complain("data_dir", check_data_dir(folder));
+        }
+        if let Some(file) = &named.audit {
+            self.or_complain("log.audit", check_audit_file(file));
+        }
+    }
+
+    fn or_complain<T>(&mut self, path: &str, found: Result<T, Fault>) -> Option<T> {
+        found.map_err(|fault| self.complain(path, fault)).ok()
+    }
+
+    fn complain(&mut self, path: &str, about: Fault) {
+        let origin = self.raw.origin(path);
+        self.draft.complaints.push(Complaint { key: origin.key(path), origin, about });
+    }
+
+    fn warn(&mut self, path: &str, about: Concern) {
+        let origin = self.raw.origin(path);
+        self.draft.warnings.push(Warning { key: origin.key(path), origin, about });
+    }
+}
+
+fn certificate(der: &CertificateDer<'_>) -> Result<Certificate, Fault> {
+    Certificate::parse(der).map_err(Fault::Certificate)
+}
+
+fn names(leaf: &Certificate, host: &str) -> bool {
+    let Ok(leaf) = webpki::EndEntityCert::try_from(leaf.der()) else { return false };
+    ServerName::try_from(host).is_ok_and(|host| leaf.verify_is_valid_for_subject_name(&host).is_ok())
+}
+
+/// The certificates of a PEM text, or the one that the bytes are.
+fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let found: Result<Vec<_>, _> = match is_der(bytes) {
+        true => Ok(vec![CertificateDer::from(bytes.to_vec())]),
+        false => CertificateDer::pem_slice_iter(bytes).collect(),
+    };
+    found.ok().filter(|found| !found.is_empty()).ok_or(Fault::CertificateUnreadable)
+}
+
+fn revocation_lists(bytes: &[u8], found_at: &Reference) -> Result<Vec<RevocationList>, Fault> {
+    let found: Result<Vec<_>, _> = match is_der(bytes) {
+        true => Ok(vec![CertificateRevocationListDer::from(bytes.to_vec())]),
+        false => CertificateRevocationListDer::pem_slice_iter(bytes).collect(),
+    };
+    let lists: Option<Vec<_>> = found.ok().and_then(|found| found.into_iter().map(revocation_list).collect());
+    lists.filter(|lists| !lists.is_empty()).ok_or_else(|| Fault::CrlUnreadable { found_at: found_at.to_string() })
+}
+
+/// A list that the chain check understands and that says when the next one comes (RFC 5280 §5.1.2.5).
+fn revocation_list(der: CertificateRevocationListDer<'static>) -> Option<RevocationList> {
+    webpki::BorrowedCertRevocationList::from_der(&der).ok()?;
+    let (_, list) = CertificateRevocationList::from_der(&der).ok()?;
+    let next_update = Timestamp::from_unix(list.next_update()?.timestamp());
+    Some(RevocationList { der, next_update })
+}
+
+/// DER of these begins with a SEQUENCE; PEM begins with letters or blanks.
+fn is_der(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&0x30)
+}
+
+/// The key, and its public half as a certificate spells it.
+fn private_key(pem: &[u8]) -> Result<(Zeroizing<PrivateKeyDer<'static>>, Vec<u8>), Fault> {
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| Fault::KeyUnreadable)?;
+    let public = public_half(&key).ok_or(Fault::KeyUnreadable)?;
+    Ok((Zeroizing::new(key), public))
+}
+
+fn public_half(key: &PrivateKeyDer<'_>) -> Option<Vec<u8>> {
+    const CURVES: [&signature::EcdsaSigningAlgorithm; 3] = [
+        &signature::ECDSA_P256_SHA256_ASN1_SIGNING,
+        &signature::ECDSA_P384_SHA384_ASN1_SIGNING,
+        &signature::ECDSA_P521_SHA512_ASN1_SIGNING,
+    ];
+    let der = key.secret_der();
+    let rsa = |key: RsaKeyPair| key.public_key().as_ref().to_vec();
+    let ec = |key: EcdsaKeyPair| key.public_key().as_ref().to_vec();
+    let ed25519 = |key: Ed25519KeyPair| key.public_key().as_ref().to_vec();
+    match key {
+        PrivateKeyDer::Pkcs1(_) => RsaKeyPair::from_der(der).ok().map(rsa),
+        PrivateKeyDer::Sec1(_) => CURVES.iter().find_map(|c| EcdsaKeyPair::from_private_key_der(c, der).ok()).map(ec),
+        PrivateKeyDer::Pkcs8(_) => (CURVES.iter().find_map(|c| EcdsaKeyPair::from_pkcs8(c, der).ok()).map(ec))
+            .or_else(|| Ed25519KeyPair::from_pkcs8(der).ok().map(ed25519))
+            .or_else(|| RsaKeyPair::from_pkcs8(der).ok().map(rsa)),
+        _ => None,
+    }
+}
+
+/// The folder of the store is made at the first start, so only the one around it has to be there.
+fn check_data_dir(folder: &Path) -> Result<(), Fault> {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS_WRITE: u32 = 0o002;
+    let Ok(metadata) = std::fs::metadata(folder) else {
+        return check_folder(around(folder));
+    };
+    let mode = metadata.permissions().mode() & 0o7777;
+    if !metadata.is_dir() {
+        return Err(missing(folder));
+    }
+    if mode & OTHERS_WRITE != 0 {
+        return Err(Fault::FolderOpenToOthers { path: folder.display().to_string(), mode });
+    }
+    Ok(())
+}
+
+fn check_audit_file(file: &Path) -> Result<(), Fault> {
+    check_folder(around(file))?;
+    match std::fs::metadata(file) {
+        Ok(metadata) if !metadata.is_file() => Err(Fault::Read(ReadFault::NotAFile(file.display().to_string()))),
+        _ => Ok(()),
+    }
+}
+
+fn check_folder(folder: &Path) -> Result<(), Fault> {
+    if folder.is_dir() { Ok(()) } else { Err(missing(folder)) }
+}
+
+fn around(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn missing(folder: &Path) -> Fault {
+    Fault::FolderMissing { path: folder.display().to_string() }
+}

@@ -1,0 +1,134 @@
+//! File, environment and command line to [`Config`]: finished values, or every complaint at once.
+//!
+//! [`inspect`] looks at the configuration alone, [`open`] at the files it names as well: what `config check` does is what
+//! `serve` does. Each complaint says where (file, line, column, or variable), which key, what is wrong and what was meant.
+//! The way: [`Sources`] → `raw` (as typed) → `check` (as meant) → `load` (the files behind it).
+
+mod check;
+mod checker;
+mod fault;
+pub mod keys;
+mod load;
+mod origin;
+mod raw;
+mod reference;
+mod settings;
+mod show;
+mod suggest;
+mod url;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use certbind_proto::time::Timestamp;
+
+pub use fault::{Complaint, Concern, Fault, Remark, Warning};
+pub use load::{Files, Identity, RevocationList, TrustFiles};
+pub use origin::{Environment, Origin, Position, Sources};
+pub use reference::{ReadFault, Reference, ReferenceFault};
+pub use settings::*;
+pub use show::{Effective, Shown, schema};
+pub use url::{Issuer, UrlFault, WebOrigin};
+
+use raw::RawConfig;
+
+/// A configuration that may be used.
+#[derive(Debug)]
+pub struct Checked {
+    /// The finished values.
+    pub config: Config,
+    /// What is odd about it, in the order of the file.
+    pub warnings: Vec<Warning>,
+    /// Each value that holds, and where it comes from.
+    pub effective: Effective,
+}
+
+/// A configuration that may be used, with the files that it names.
+#[derive(Debug)]
+pub struct Opened {
+    /// The configuration.
+    pub checked: Checked,
+    /// What stands in the files.
+    pub files: Files,
+}
+
+/// A configuration that may not be used. `Display` has a line for each complaint.
+#[derive(Debug)]
+pub struct Rejected {
+    /// What is wrong, in the order of the file; one complaint at least.
+    pub complaints: Vec<Complaint>,
+    /// What is odd, in the order of the file.
+    pub warnings: Vec<Warning>,
+}
+
+/// Checks all that can be checked without the files that the configuration names.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn inspect(sources: &Sources) -> Result<Checked, Rejected> {
+    let (raw, complaints) = RawConfig::read(sources);
+    let draft = check::check(&raw);
+    finish(&raw, complaints, draft)
+}
+
+/// Checks everything and reads the files that the configuration names. Server certificates have to be good at `now`.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn open(sources: &Sources, now: Timestamp) -> Result<Opened, Rejected> {
+    let (raw, complaints) = RawConfig::read(sources);
+    let mut draft = check::check(&raw);
+    let files = load::load(&raw, &mut draft, &sources.environment, now);
+    let checked = finish(&raw, complaints, draft)?;
+    let files = files.ok_or_else(|| Rejected { complaints: Vec::new(), warnings: Vec::new() })?;
+    Ok(Opened { checked, files })
+}
+
+fn finish(raw: &RawConfig, mut complaints: Vec<Complaint>, draft: check::Draft) -> Result<Checked, Rejected> {
+    let check::Draft { config, complaints: more, mut warnings, .. } = draft;
+    complaints.extend(more);
+    keep_only_syntax_where_it_failed(&mut complaints);
+    complaints.sort_by(|a, b| a.origin.cmp(&b.origin));
+    warnings.sort_by(|a, b| a.origin.cmp(&b.origin));
+    match config.filter(|_| complaints.is_empty()) {
+        Some(config) => Ok(Checked { effective: Effective::of(raw, &config), config, warnings }),
+        None => Err(Rejected { complaints, warnings }),
+    }
+}
+
+/// What was made of a line that is no TOML says nothing about what was meant.
+fn keep_only_syntax_where_it_failed(complaints: &mut Vec<Complaint>) {
+    let is_syntax = |complaint: &Complaint| matches!(complaint.about, Fault::Syntax { .. });
+    let failed: Vec<_> = complaints.iter().filter(|c| is_syntax(c)).filter_map(|c| c.origin.line()).collect();
+    complaints.retain(|c| is_syntax(c) || !c.origin.line().is_some_and(|line| failed.contains(&line)));
+}
+
+impl Config {
+    /// The files and folders whose change calls for a reload: certificates, keys, anchors, revocation lists.
+    #[must_use]
+    pub fn watched(&self, environment: &Environment) -> Vec<PathBuf> {
+        let identities =
+            std::iter::once(&self.mtls.identity).chain(self.public.as_ref().map(|public| &public.identity));
+        let of_listeners = identities.flat_map(|identity| [&identity.certificate, &identity.key]);
+        let of_trust = self.trust.iter().flat_map(|group| std::iter::once(&group.ca).chain(&group.crl));
+        of_listeners.chain(of_trust).filter_map(|reference| reference.file(environment)).collect()
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, complaint) in self.complaints.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            complaint.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Rejected {}

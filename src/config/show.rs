@@ -1,0 +1,168 @@
+//! What holds and where it comes from (`config show`), and what may stand in a file (`config schema`).
+
+use std::fmt;
+
+use serde_json::json;
+
+use super::checker::fallback;
+use super::keys::{self, Fallback, KEYS, Key, Kind, OPTIONAL_TABLES};
+use super::origin::Origin;
+use super::raw::RawConfig;
+use super::settings::Config;
+use super::value::Value;
+
+/// Every value that holds. Secrets are not among them: a configuration only says where they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective(Vec<Shown>);
+
+/// One value that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Its key: `listen.mtls.address`, `trust.0.name`.
+    pub path: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    value: Value,
+}
+
+impl Shown {
+    /// Whether something else would hold if it were not typed; what is required or follows from other keys has no such value.
+    #[cfg(test)]
+    pub(super) fn is_not_the_fallback(&self) -> bool {
+        fallback(&self.path).is_some_and(|value| value != self.value)
+    }
+}
+
+impl Effective {
+    pub(super) fn of(raw: &RawConfig, config: &Config) -> Self {
+        let mut shown = Vec::new();
+        for path in paths(raw) {
+            let value = raw.value(&path).cloned().or_else(|| fallback(&path)).or_else(|| derived(&path, config));
+            let origin = raw.source(&path);
+            shown.extend(value.map(|value| Shown { path, origin, value }));
+        }
+        Self(shown)
+    }
+
+    /// The values, in the order of the documentation.
+    pub fn iter(&self) -> impl Iterator<Item = &Shown> {
+        self.0.iter()
+    }
+
+    /// `{"listen.mtls.address": {"value": "[::]:8443", "origin": "certbind.toml:5:1"}, …}`
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let of = |shown: &Shown| json!({ "value": shown.value.to_json(), "origin": shown.origin.to_string() });
+        self.0.iter().map(|shown| (shown.path.clone(), of(shown))).collect::<serde_json::Map<_, _>>().into()
+    }
+}
+
+/// As a configuration file that says the same, with the origin of each value behind it.
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = "";
+        for shown in &self.0 {
+            let (of, name) = shown.path.rsplit_once('.').unwrap_or(("", &shown.path));
+            if of != table {
+                table = of;
+                writeln!(f, "\n{}", heading(table))?;
+            }
+            let line = format!("{name} = {}", shown.value);
+            writeln!(f, "{line:<48} # {}", shown.origin)?;
+        }
+        Ok(())
+    }
+}
+
+fn heading(table: &str) -> String {
+    match keys::pattern_of(table).strip_suffix(".N") {
+        Some(array) => format!("[[{array}]]"),
+        None => format!("[{table}]"),
+    }
+}
+
+/// The paths of all keys, those of arrays once for each table; tables that are left out have none.
+fn paths(raw: &RawConfig) -> Vec<String> {
+    let mut paths = Vec::new();
+    for keys in KEYS.chunk_by(|a, b| table_of(a) == table_of(b)) {
+        let Some(table) = keys.first().map(table_of) else { continue };
+        if OPTIONAL_TABLES.contains(&table) && !raw.has_table(table) {
+            continue;
+        }
+        match table.strip_suffix(".N") {
+            None => paths.extend(keys.iter().map(|key| key.path.to_owned())),
+            Some(array) => {
+                for number in 0..raw.rows(array) {
+                    paths.extend(keys.iter().map(|key| key.path.replace(".N.", &format!(".{number}."))));
+                }
+            }
+        }
+    }
+    paths
+}
+
+fn table_of(key: &Key) -> &'static str {
+    key.path.rsplit_once('.').map_or("", |(table, _)| table)
+}
+
+/// What follows from other keys.
+fn derived(path: &str, config: &Config) -> Option<Value> {
+    let text = match path {
+        "listen.mtls.public_url" => config.mtls.public_url.to_string(),
+        "listen.public.public_url" => config.public.as_ref()?.public_url.to_string(),
+        "listen.public.min_tls" => config.public.as_ref()?.min_tls.as_str().to_owned(),
+        _ => return None,
+    };
+    Some(Value::Text(text))
+}
+
+/// A JSON Schema (2020-12) of the file, for editors.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let mut schema = table_schema("");
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = "certbind.toml".into();
+    schema
+}
+
+fn table_schema(table: &str) -> serde_json::Value {
+    let below = if table.is_empty() { String::new() } else { format!("{table}.") };
+    let mut names: Vec<&str> = keys::names_in(table).collect();
+    names.dedup();
+    let properties: serde_json::Map<_, _> =
+        names.iter().map(|name| ((*name).to_owned(), node_schema(&format!("{below}{name}")))).collect();
+    let is_required = |name: &&&str| matches!(keys::node(&format!("{below}{name}")), Some(keys::Node::Key(key)) if key.fallback == Fallback::Required);
+    let required: Vec<&str> = names.iter().filter(is_required).copied().collect();
+    json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
+}
+
+fn node_schema(path: &str) -> serde_json::Value {
+    match keys::node(path) {
+        Some(keys::Node::Key(key)) => key_schema(key),
+        Some(keys::Node::Rows) => json!({ "type": "array", "items": table_schema(&format!("{path}.N")) }),
+        Some(keys::Node::Table) | None => table_schema(path),
+    }
+}
+
+fn key_schema(key: &Key) -> serde_json::Value {
+    let mut schema = match key.kind {
+        Kind::Boolean => json!({ "type": "boolean" }),
+        Kind::Choice(words) => json!({ "enum": words }),
+        Kind::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::References => json!({ "type": "array", "items": { "type": "string", "pattern": REFERENCE } }),
+        Kind::Reference => json!({ "type": "string", "pattern": REFERENCE }),
+        Kind::Duration(..) => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" }),
+        Kind::Rate => json!({ "type": "string", "pattern": "^(off|[0-9]+/[smh])$" }),
+        Kind::Issuer | Kind::WebOrigin => json!({ "type": "string", "pattern": "^https://" }),
+        Kind::Address | Kind::Audit | Kind::Name | Kind::Path | Kind::Resource | Kind::Scope => {
+            json!({ "type": "string" })
+        }
+    };
+    schema["description"] = key.meaning.into();
+    if let Fallback::Is(text) = key.fallback {
+        schema["default"] = Value::from_text(key.kind, text).map_or_else(|_| text.into(), |value| value.to_json());
+    }
+    schema
+}
+
+const REFERENCE: &str = "^(file|env|cred):.+";

@@ -1,0 +1,110 @@
+//! The sample, the documentation and the schema name the same keys as the code does.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::keys::{Fallback, KEYS};
+use super::*;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The sample file of a version, which has to load in every later one.
+fn sample() -> Sources {
+    let file = root().join("tests/config/0.1.0.toml");
+    Sources { file, environment: Environment::default(), set: Vec::new() }
+}
+
+#[test]
+fn the_sample_of_0_1_0_loads_and_shows_every_key() {
+    let checked = inspect(&sample()).unwrap_or_else(|rejected| panic!("{rejected}"));
+    assert_eq!(checked.warnings, []);
+    let typed: BTreeSet<_> = checked
+        .effective
+        .iter()
+        .filter(|shown| shown.origin != Origin::Default)
+        .map(|shown| keys::pattern_of(&shown.path))
+        .collect();
+    assert_eq!(typed, KEYS.iter().map(|key| key.path.to_owned()).collect());
+}
+
+#[test]
+fn the_sample_shows_the_values_that_hold_without_it() {
+    let checked = inspect(&sample()).expect("good");
+    let different: Vec<_> = checked
+        .effective
+        .iter()
+        .filter(|shown| shown.is_not_the_fallback())
+        .map(|shown| keys::pattern_of(&shown.path))
+        .collect();
+    assert_eq!(different, ["trust.N.crl", "resource.N.scope", "clients.dir", "log.audit"]);
+}
+
+#[test]
+fn what_is_shown_can_be_read_again_and_means_the_same() {
+    let folder = Folder::new();
+    for text in [GOOD.to_owned(), std::fs::read_to_string(sample().file).expect("read")] {
+        let first = inspect(&folder.sources(&text)).expect("good");
+        let second = inspect(&folder.sources(&first.effective.to_string())).expect("good");
+        assert_eq!(second.config, first.config);
+    }
+}
+
+#[test]
+fn what_is_shown_names_each_origin() {
+    let folder = Folder::new();
+    let shown = folder.plain(&inspect(&folder.sources(GOOD)).expect("good").effective);
+    for line in [
+        "issuer = \"https://localhost:8443\"                # certbind.toml:1:1",
+        "public_url = \"https://localhost:8443\"            # default",
+        "crl = [\"file:corp.crl\"]                          # certbind.toml:13:1",
+        "[[trust]]",
+        "[assertions.jwks_fetch]",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
+    assert!(!shown.contains("[listen.public]") && !shown.contains("[listen.ops]") && !shown.contains("[[resource]]"));
+}
+
+#[test]
+fn the_schema_has_a_place_for_every_key() {
+    let schema = schema();
+    for key in KEYS {
+        let parts = key.path.split('.');
+        let found = parts.fold(&schema, |at, part| if part == "N" { &at["items"] } else { &at["properties"][part] });
+        assert_eq!(found["description"], key.meaning, "{}", key.path);
+    }
+    assert_eq!(schema["required"], serde_json::json!(["issuer"]));
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test that may rewrite what it compares")]
+fn the_documentation_has_the_table_of_all_keys() {
+    const BEGIN: &str = "<!-- keys -->\n";
+    const END: &str = "<!-- end of keys -->";
+    let file = root().join("docs/configuration.md");
+    let text = std::fs::read_to_string(&file).expect("read");
+    let (before, rest) = text.split_once(BEGIN).expect("the beginning of the table");
+    let (documented, after) = rest.split_once(END).expect("the end of the table");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, [before, BEGIN, &table(), END, after].concat()).expect("written");
+        return;
+    }
+    assert_eq!(documented, table(), "run this test with UPDATE_GOLDEN=1 to write the table");
+}
+
+fn table() -> String {
+    let row = |key: &keys::Key| {
+        let fallback = match key.fallback {
+            Fallback::Derived(words) => words.to_owned(),
+            Fallback::Is("") => "none".to_owned(),
+            Fallback::Is(text) => format!("`{text}`"),
+            Fallback::Required => "**required**".to_owned(),
+        };
+        format!("| `{}` | {} | {} | {} |\n", key.path, key.kind, fallback, key.meaning)
+    };
+    let rows: String = KEYS.iter().map(row).collect();
+    format!("| key | what may stand there | without it | what it means |\n|---|---|---|---|\n{rows}")
+}

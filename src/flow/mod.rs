@@ -1,0 +1,59 @@
+//! Flows: what happens to a request from form to answer, with one audit event for each decision.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use certbind_proto::entropy::Entropy;
+use certbind_proto::time::Clock;
+
+use crate::audit::Audit;
+use crate::authn::Authenticator;
+use crate::grant;
+use crate::metrics::Metrics;
+use crate::mint::Minter;
+
+mod issue;
+mod limit;
+mod refusal;
+
+pub use crate::authn::Presented;
+pub use issue::{Issued, TokenRequest};
+pub use limit::{Limits, Rate};
+pub use refusal::{Blame, Refusal, RequestFault};
+
+/// The parts that flows are made of.
+pub struct Flows {
+    /// Tells the time; a flow asks it once.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids are drawn from.
+    pub entropy: Arc<dyn Entropy>,
+    /// Decides who a client is.
+    pub authenticator: Authenticator,
+    /// Decides what it gets.
+    pub grants: grant::Settings,
+    /// Makes the token.
+    pub minter: Minter,
+    /// Slows down who fails too often, and who asks too much.
+    pub limits: Limits,
+    /// Where decisions are written down.
+    pub audit: Arc<dyn Audit>,
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What is known of a request besides its form; for the audit log, never for a decision about identity.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The id that the peer gets in `X-Request-Id`.
+    pub request_id: String,
+    /// The listener that took the request.
+    pub listener: Arc<str>,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The TLS version.
+    pub tls: Option<&'static str>,
+    /// The key exchange group.
+    pub kx: Option<&'static str>,
+    /// Whether the TLS session was resumed.
+    pub resumed: bool,
+}

@@ -1,0 +1,131 @@
+//! Method and path to endpoint. Nothing is decided here: an endpoint reads, asks its flow, and replies.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use certbind_proto::entropy::Entropy;
+use hyper::body::Incoming;
+use hyper::header::HOST;
+use hyper::{Method, Request};
+
+use crate::flow::Flows;
+use crate::metrics::Metrics;
+use crate::net::ConnInfo;
+
+pub mod document;
+pub mod form;
+pub mod metadata;
+pub mod ops;
+pub mod reply;
+mod token;
+
+use document::Document;
+
+pub use crate::net::Reply;
+
+/// What one listener answers.
+pub struct Endpoints {
+    /// What happens to a token request.
+    pub flows: Arc<Flows>,
+    /// The metadata document (RFC 8414).
+    pub metadata: Document,
+    /// The paths it is found at.
+    pub metadata_paths: Vec<String>,
+    /// The published keys (RFC 7517 §5).
+    pub jwks: Document,
+    /// Where request ids are drawn from.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
+    /// Which hosts belong to this listener.
+    pub hosts: Hosts,
+    /// Bounds on what a peer may send.
+    pub limits: BodyLimits,
+}
+
+/// Bounds on a request body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// The largest body, in bytes.
+    pub max_bytes: usize,
+    /// How long a body may take to arrive.
+    pub deadline: Duration,
+}
+
+/// The names under which the listeners are reached.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts {
+    /// Authorities of other listeners. A request for one of them came over the wrong connection (RFC 9110 §7.4).
+    pub of_others: Vec<String>,
+}
+
+/// Where a request goes; also the `route` label of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Token,
+    Metadata,
+    Jwks,
+    Unknown,
+}
+
+impl Route {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Metadata => "metadata",
+            Self::Jwks => "jwks",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Where tokens are asked for.
+pub const TOKEN_PATH: &str = "/oauth2/token";
+/// Where the keys are published.
+pub const JWKS_PATH: &str = "/.well-known/jwks.json";
+
+impl Endpoints {
+    /// Answers one request.
+    pub async fn call(&self, request: Request<Incoming>, connection: &ConnInfo) -> Reply {
+        let started = Instant::now();
+        let route = self.route(request.uri().path());
+        let reply = match self.misdirected(&request) {
+            true => reply::misdirected(),
+            false => self.answer(route, request, connection).await,
+        };
+        self.metrics.http_request(&connection.listener, route.label(), reply.status().as_u16(), started.elapsed());
+        reply
+    }
+
+    fn route(&self, path: &str) -> Route {
+        match path {
+            TOKEN_PATH => Route::Token,
+            JWKS_PATH => Route::Jwks,
+            other if self.metadata_paths.iter().any(|path| path == other) => Route::Metadata,
+            _ => Route::Unknown,
+        }
+    }
+
+    async fn answer(&self, route: Route, request: Request<Incoming>, connection: &ConnInfo) -> Reply {
+        match (route, request.method()) {
+            (Route::Token, &Method::POST) => self.token(request, connection).await,
+            (Route::Token, _) => reply::method_not_allowed("POST"),
+            (Route::Metadata, &Method::GET | &Method::HEAD) => self.metadata.reply(request.headers()),
+            (Route::Jwks, &Method::GET | &Method::HEAD) => self.jwks.reply(request.headers()),
+            (Route::Metadata | Route::Jwks, _) => reply::method_not_allowed("GET, HEAD"),
+            (Route::Unknown, _) => reply::not_found(),
+        }
+    }
+
+    /// Whether the request names another listener's host: a client that reuses a connection for a second name would
+    /// meet a listener that never asked for its certificate.
+    fn misdirected(&self, request: &Request<Incoming>) -> bool {
+        let named = request.uri().authority().map(hyper::http::uri::Authority::as_str);
+        let named = named.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok()));
+        // The port of the scheme may be named or left out (RFC 9110 §4.2.3).
+        let plain = |authority| str::strip_suffix(authority, ":443").unwrap_or(authority);
+        named.is_some_and(|named| {
+            self.hosts.of_others.iter().any(|other| plain(other).eq_ignore_ascii_case(plain(named)))
+        })
+    }
+}

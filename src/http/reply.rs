@@ -1,0 +1,251 @@
+//! Outcome to status, headers and JSON: the one place that words an error for a peer (RFC 6749 §5).
+//!
+//! A peer gets a registered code and a constant sentence. Nothing it sent comes back, and nothing tells an unknown
+//! client from a wrong certificate or key.
+
+use bytes::Bytes;
+use certbind_proto::error::ErrorCode;
+use certbind_proto::request::FormFault;
+use certbind_proto::response::{ErrorResponse, TOKEN_TYPE, TokenResponse};
+use http_body_util::Full;
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use super::Reply;
+use crate::authn::AuthnFault;
+use crate::flow::{Issued, Refusal, RequestFault};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Room for a response with a token of ES256, in bytes.
+const USUAL_BODY: usize = 1024;
+
+/// How long a client waits before it asks again, in seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// The answer to a token request.
+pub(super) fn token(outcome: Result<Issued, Refusal>, request_id: &str) -> Reply {
+    let mut reply = match outcome {
+        Ok(issued) => success(issued),
+        Err(refusal) => refused(&refusal),
+    };
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        reply.headers_mut().insert(REQUEST_ID, value);
+    }
+    reply
+}
+
+fn success(issued: Issued) -> Reply {
+    let scope = (!issued.scope.is_empty()).then(|| issued.scope.to_string());
+    json(
+        StatusCode::OK,
+        &TokenResponse {
+            access_token: issued.token,
+            token_type: TOKEN_TYPE.to_owned(),
+            expires_in: Some(issued.expires_in),
+            scope,
+        },
+    )
+}
+
+fn refused(refusal: &Refusal) -> Reply {
+    let mut reply = json(status(refusal), &ErrorResponse::new(refusal.code(), description(refusal)));
+    let headers = reply.headers_mut();
+    if is_authorization_header(refusal) {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"token endpoint\""));
+    }
+    if refusal.code() == ErrorCode::TemporarilyUnavailable {
+        headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    reply
+}
+
+/// A client that used the `Authorization` header is answered in kind (RFC 6749 §5.2); all others get 400, as a 401
+/// without a challenge is not allowed (RFC 9110 §15.5.2).
+fn status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Request(RequestFault::BodyTooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::Request(RequestFault::BodyTooSlow) => StatusCode::REQUEST_TIMEOUT,
+        Refusal::FailedTooOften | Refusal::AskedTooOften => StatusCode::TOO_MANY_REQUESTS,
+        refusal if is_authorization_header(refusal) => StatusCode::UNAUTHORIZED,
+        refusal => StatusCode::from_u16(refusal.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+fn is_authorization_header(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Authn(AuthnFault::AuthorizationHeader))
+}
+
+/// A constant sentence for each code: what the client may know, and no more.
+fn description(refusal: &Refusal) -> &'static str {
+    match (refusal, refusal.code()) {
+        (Refusal::FailedTooOften | Refusal::AskedTooOften, _) => "Too many requests. Ask again later.",
+        (Refusal::Mint(_), ErrorCode::InvalidRequest) => {
+            "A token of this client needs a valid client certificate on the connection."
+        }
+        (Refusal::Request(fault), _) => unreadable(*fault),
+        (Refusal::Grant(_), ErrorCode::InvalidRequest) => "The grant_type is missing.",
+        (_, ErrorCode::InvalidRequest) => "The request uses two client authentication methods.",
+        (_, ErrorCode::InvalidClient) => "Client authentication failed.",
+        (_, ErrorCode::UnauthorizedClient) => "The client may not use this grant.",
+        (_, ErrorCode::UnsupportedGrantType) => "This server supports the client_credentials grant.",
+        (_, ErrorCode::InvalidScope) => {
+            "The scope is malformed, unknown or not permitted for this client and resource."
+        }
+        (_, ErrorCode::InvalidTarget) => "The resource is malformed, unknown or not permitted for this client.",
+        (_, ErrorCode::TemporarilyUnavailable) => "The server cannot answer at present. Ask again later.",
+        (_, ErrorCode::ServerError | ErrorCode::InvalidToken | ErrorCode::InsufficientScope) => "The server failed.",
+    }
+}
+
+/// What is wrong with the request as such, which whoever sent it knows anyway.
+const fn unreadable(fault: RequestFault) -> &'static str {
+    match fault {
+        RequestFault::BodyTooSlow => "The body did not arrive in time.",
+        RequestFault::BodyTooLarge => "The body is too large.",
+        RequestFault::BodyUnreadable => "The body could not be read.",
+        RequestFault::ContentType => "The body must be application/x-www-form-urlencoded in UTF-8.",
+        RequestFault::Form(FormFault::Repeated) => "A parameter is repeated.",
+        RequestFault::Form(FormFault::BrokenEscape | FormFault::NotUtf8 | FormFault::TooMany) => {
+            "The form is malformed."
+        }
+        RequestFault::Query => "Parameters belong in the body, not in the URL.",
+    }
+}
+
+/// 405 with the methods that work (RFC 9110 §15.5.6).
+pub(super) fn method_not_allowed(allow: &'static str) -> Reply {
+    let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    reply
+}
+
+/// 404.
+pub(super) fn not_found() -> Reply {
+    text(StatusCode::NOT_FOUND, "not found\n")
+}
+
+/// 421: this connection is not the one for that host (RFC 9110 §15.5.20).
+pub(super) fn misdirected() -> Reply {
+    text(StatusCode::MISDIRECTED_REQUEST, "this connection does not serve that host\n")
+}
+
+/// An answer of this media type that nobody keeps.
+pub(super) fn of_type(content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    no_store(StatusCode::OK, content_type, body.into())
+}
+
+/// A plain answer that nobody keeps.
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    no_store(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Reply {
+    let mut bytes = Vec::with_capacity(USUAL_BODY);
+    // Only a map with keys that are no strings could fail.
+    let _ = serde_json::to_writer(&mut bytes, body);
+    let mut reply = no_store(status, "application/json", bytes.into());
+    reply.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    reply
+}
+
+fn no_store(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use certbind_proto::assertion::AssertionFault;
+    use certbind_proto::jws::JwsFault;
+    use certbind_proto::scope::Scope;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::authn::ChainFault;
+    use crate::grant::GrantFault;
+    use crate::mint::MintFault;
+    use crate::store::StoreError;
+
+    fn issued() -> Issued {
+        Issued { token: "t".to_owned(), expires_in: 300, scope: Scope::default() }
+    }
+
+    /// Status, headers and body, in full.
+    async fn whole(reply: Reply) -> (StatusCode, hyper::HeaderMap, Bytes) {
+        let (head, body) = reply.into_parts();
+        (head.status, head.headers, body.collect().await.unwrap().to_bytes())
+    }
+
+    #[test]
+    fn rfc6749_5_1_no_answer_of_the_token_endpoint_is_kept() {
+        for outcome in [
+            Ok(issued()),
+            Err(AuthnFault::ClientUnknown.into()),
+            Err(AuthnFault::AuthorizationHeader.into()),
+            Err(AuthnFault::Store(StoreError::Busy).into()),
+            Err(GrantFault::ScopeNotAllowed.into()),
+            Err(MintFault::Signing.into()),
+            Err(RequestFault::BodyTooLarge.into()),
+            Err(Refusal::AskedTooOften),
+        ] {
+            let case = format!("{outcome:?}");
+            let reply = token(outcome, "id");
+            assert_eq!(reply.headers()[CACHE_CONTROL], "no-store", "{case}");
+            assert_eq!(reply.headers()[PRAGMA], "no-cache", "{case}");
+            assert_eq!(reply.headers()[CONTENT_TYPE], "application/json", "{case}");
+            assert_eq!(reply.headers()[REQUEST_ID], "id", "{case}");
+        }
+    }
+
+    #[tokio::test]
+    async fn rfc6749_5_2_whatever_fails_in_authentication_is_answered_with_the_same_bytes() {
+        let unknown = whole(token(Err(AuthnFault::ClientUnknown.into()), "id")).await;
+        assert_eq!(unknown.0, StatusCode::BAD_REQUEST);
+        for fault in [
+            AuthnFault::Assertion(AssertionFault::AudienceWrong),
+            AuthnFault::Assertion(AssertionFault::Jws(JwsFault::KeyUnknown)),
+            AuthnFault::AssertionReplayed,
+            AuthnFault::AssertionType,
+            AuthnFault::Certificate(ChainFault::Missing),
+            AuthnFault::Certificate(ChainFault::Revoked),
+            AuthnFault::Certificate(ChainFault::ThumbprintUnknown),
+            AuthnFault::Certificate(ChainFault::Untrusted),
+            AuthnFault::ClientDisabled,
+            AuthnFault::ClientIdMismatch,
+            AuthnFault::ClientIdMissing,
+            AuthnFault::MethodNotRegistered,
+            AuthnFault::MethodUnsupported,
+            AuthnFault::TwoMethodsWithAssertion,
+        ] {
+            let case = format!("{fault:?}");
+            assert_eq!(whole(token(Err(fault.into()), "id")).await, unknown, "{case}");
+        }
+    }
+
+    #[test]
+    fn rfc9110_15_5_2_a_401_has_a_challenge_and_no_other_answer_has() {
+        for (refusal, status) in [
+            (Refusal::from(AuthnFault::AuthorizationHeader), 401),
+            (AuthnFault::ClientUnknown.into(), 400),
+            (AuthnFault::TwoMethods.into(), 400),
+            (GrantFault::GrantTypeUnsupported.into(), 400),
+            (RequestFault::BodyTooLarge.into(), 413),
+            (RequestFault::BodyTooSlow.into(), 408),
+            (Refusal::FailedTooOften, 429),
+            (AuthnFault::Store(StoreError::Busy).into(), 503),
+            (MintFault::Signing.into(), 500),
+        ] {
+            let reply = refused(&refusal);
+            assert_eq!(reply.status().as_u16(), status, "{refusal:?}");
+            assert_eq!(reply.headers().contains_key(WWW_AUTHENTICATE), status == 401, "{refusal:?}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `POST /oauth2/token` (RFC 6749 §3.2).
+
+use std::sync::Arc;
+
+use certbind_proto::entropy::Entropy;
+use certbind_proto::request::Form;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+
+use super::{Endpoints, Reply, form, reply};
+use crate::flow::{Context, Presented, TokenRequest};
+use crate::net::ConnInfo;
+
+impl Endpoints {
+    pub(super) async fn token(&self, request: Request<Incoming>, connection: &ConnInfo) -> Reply {
+        let context = self.context(connection);
+        let authorization_header = request.headers().contains_key(AUTHORIZATION);
+        let read = form::read(request, self.limits).await;
+        let request =
+            read.map(|form| TokenRequest { presented: presented(&form, authorization_header, connection), form });
+        let outcome = self.flows.issue(request, &context).await;
+        reply::token(outcome, &context.request_id)
+    }
+
+    fn context(&self, connection: &ConnInfo) -> Context {
+        Context {
+            request_id: request_id(&*self.entropy),
+            listener: Arc::clone(&connection.listener),
+            peer: connection.peer,
+            tls: connection.tls.as_ref().map(|tls| tls.version.as_str()),
+            kx: connection.tls.as_ref().and_then(|tls| tls.group),
+            resumed: connection.tls.as_ref().is_some_and(|tls| tls.resumed),
+        }
+    }
+}
+
+/// What the client shows. Its certificate is the one proved in this connection's handshake and nothing else: no
+/// header and no parameter can name one (RFC 8705 §2).
+fn presented(form: &Form, authorization_header: bool, connection: &ConnInfo) -> Presented {
+    let owned = |name| form.get(name).map(str::to_owned);
+    Presented {
+        client_id: owned("client_id"),
+        assertion_type: owned("client_assertion_type"),
+        assertion: owned("client_assertion"),
+        client_secret: form.get("client_secret").is_some(),
+        authorization_header,
+        certificate: connection.certificate.clone(),
+    }
+}
+
+/// 96 random bits in hexadecimal: enough to be unique, short enough to be read out on the phone.
+fn request_id(entropy: &dyn Entropy) -> String {
+    let mut bytes = [0; 12];
+    entropy.fill(&mut bytes);
+    bytes.iter().flat_map(|b| [b >> 4, b & 0xf]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+}

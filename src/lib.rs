@@ -1,0 +1,24 @@
+//! The certbind authorization server, in the order in which a request walks through it.
+//!
+//! `net` → `http` → `flow` → `authn` → `grant` → `mint`; see `ARCHITECTURE.md` for who may import whom.
+
+pub mod net;
+
+pub mod http;
+
+pub mod flow;
+
+pub mod authn;
+pub mod grant;
+pub mod mint;
+
+pub mod jwks_uri;
+pub mod registry;
+pub mod store;
+
+pub mod audit;
+pub mod metrics;
+
+pub mod config;
+
+pub mod cli;

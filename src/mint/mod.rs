@@ -1,0 +1,221 @@
+//! Minting: [`Granted`] and [`AuthenticatedClient`] in, a signed access token out (RFC 9068 §2, RFC 8705 §3.1).
+
+use std::fmt;
+use std::time::Duration;
+
+use certbind_proto::access_token::AccessToken;
+use certbind_proto::binding::Confirmation;
+use certbind_proto::entropy::{Entropy, unguessable_id};
+use certbind_proto::error::ErrorCode;
+use certbind_proto::thumbprint::Thumbprint;
+use certbind_proto::time::Timestamp;
+
+use crate::authn::AuthenticatedClient;
+use crate::grant::Granted;
+
+pub mod keys;
+
+use keys::SigningKeys;
+
+/// The `jti` of a token to be: 160 random bits (RFC 6749 §10.10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenId(String);
+
+impl TokenId {
+    /// Draws one.
+    #[must_use]
+    pub fn draw(entropy: &dyn Entropy) -> Self {
+        Self(unguessable_id(entropy))
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What every token has in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `iss`, as in the metadata.
+    pub issuer: String,
+    /// The longest life of a token.
+    pub lifetime: Duration,
+    /// Whether tokens are bound to certificates.
+    pub binding: BindingPolicy,
+    /// Whether a token may outlive the certificate it is bound to.
+    pub certificate_expiry: ExpiryCap,
+}
+
+/// Whether tokens are bound to the certificate of the request. A client that is registered for bound tokens only
+/// never gets another, whatever the policy (RFC 8705 §3.4, decided stricter).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindingPolicy {
+    /// Every token is bound; without a certificate there is none.
+    Always,
+    /// A token is bound when there is a certificate.
+    WhenCertificate,
+    /// No token is bound, but those of clients registered for bound tokens only.
+    Never,
+}
+
+/// Whether a bound token may outlive its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpiryCap {
+    /// It ends with its certificate at the latest.
+    AtCertificateExpiry,
+    /// It lives as long as any other.
+    None,
+}
+
+/// A new token, and what is told about it.
+#[derive(Clone)]
+pub struct Minted {
+    /// The token itself.
+    pub token: String,
+    /// Its remaining life in seconds.
+    pub expires_in: u64,
+    /// `exp`.
+    pub expires: Timestamp,
+    /// `jti`.
+    pub id: TokenId,
+    /// The certificate that it is bound to.
+    pub bound_to: Option<Thumbprint>,
+}
+
+/// Never shows the token.
+impl fmt::Debug for Minted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Minted").field("id", &self.id).field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no token for what was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MintFault {
+    /// The token must be bound, and the certificate is no longer good.
+    #[error("the certificate that the token would be bound to has expired")]
+    CertificateExpired,
+    /// The token must be bound, and the certificate cannot be read.
+    #[error("the certificate that the token would be bound to is malformed")]
+    CertificateMalformed,
+    /// The token must be bound, and there is no certificate (RFC 8705 §3.4).
+    #[error("the token must be bound, and there is no client certificate (RFC 8705 §3.4)")]
+    CertificateMissing,
+    /// There is no key to sign with, or signing failed.
+    #[error("the token could not be signed")]
+    Signing,
+}
+
+impl MintFault {
+    /// What the peer is told. The client is authenticated by now, so it may learn that a certificate is missing.
+    #[must_use]
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::CertificateExpired | Self::CertificateMalformed | Self::CertificateMissing => {
+                ErrorCode::InvalidRequest
+            }
+            Self::Signing => ErrorCode::ServerError,
+        }
+    }
+
+    /// The stable name for audit and metrics.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateMalformed => "certificate_malformed",
+            Self::CertificateMissing => "certificate_missing",
+            Self::Signing => "signing_failed",
+        }
+    }
+}
+
+/// Makes access tokens.
+pub struct Minter {
+    keys: SigningKeys,
+    settings: Settings,
+}
+
+impl Minter {
+    /// A minter that signs with these keys.
+    #[must_use]
+    pub const fn new(keys: SigningKeys, settings: Settings) -> Self {
+        Self { keys, settings }
+    }
+
+    /// What it signs with, by its JOSE name.
+    #[must_use]
+    pub fn algorithm(&self) -> &'static str {
+        self.keys.current().key().algorithm().as_str()
+    }
+
+    /// Makes the token. Needs both proofs, so no caller can leave a step out.
+    ///
+    /// # Errors
+    /// [`MintFault`]; then there is no token of any kind.
+    pub fn mint(
+        &self,
+        granted: &Granted,
+        client: &AuthenticatedClient,
+        id: TokenId,
+        now: Timestamp,
+    ) -> Result<Minted, MintFault> {
+        let binding = self.binding(client, now)?;
+        let expires = self.expiry(client, binding.as_ref(), now);
+        let registered = client.client();
+        let claims = AccessToken {
+            iss: self.settings.issuer.clone(),
+            sub: registered.client_id.clone(),
+            client_id: registered.client_id.clone(),
+            aud: granted.audience().iter().map(|resource| resource.as_str().to_owned()).collect(),
+            scope: granted.scope().clone(),
+            iat: Timestamp::from_unix(now.unix()),
+            exp: expires,
+            jti: id.0.clone(),
+            cnf: binding.as_ref().map(|bound| Confirmation { x5t_s256: bound.thumbprint }),
+        };
+        let token = self.keys.current().sign_claims(&claims.to_claims()).map_err(|_| MintFault::Signing)?;
+        let expires_in = expires.since(Timestamp::from_unix(now.unix())).as_secs();
+        Ok(Minted { token, expires_in, expires, id, bound_to: binding.map(|bound| bound.thumbprint) })
+    }
+
+    /// The certificate that the token is bound to: the leaf that was proved on this connection, whatever method
+    /// authenticated the client (RFC 8705 §3). A token that must be bound is bound or not made.
+    fn binding(&self, client: &AuthenticatedClient, now: Timestamp) -> Result<Option<Bound>, MintFault> {
+        let registered = client.client().bound_tokens_only;
+        let required = registered || self.settings.binding == BindingPolicy::Always;
+        let wanted = required || self.settings.binding == BindingPolicy::WhenCertificate;
+        let certificate = match client.certificate() {
+            Some(certificate) if wanted => certificate,
+            None if required => return Err(MintFault::CertificateMissing),
+            _ => return Ok(None),
+        };
+        let leaf = certificate.leaf().map_err(|_| MintFault::CertificateMalformed)?;
+        let bound = Bound { thumbprint: *leaf.thumbprint(), not_after: leaf.not_after() };
+        if self.caps() && bound.not_after <= now {
+            return Err(MintFault::CertificateExpired);
+        }
+        Ok(Some(bound))
+    }
+
+    fn expiry(&self, client: &AuthenticatedClient, binding: Option<&Bound>, now: Timestamp) -> Timestamp {
+        let lifetime =
+            client.client().token_lifetime.map_or(self.settings.lifetime, |own| own.min(self.settings.lifetime));
+        let expires = Timestamp::from_unix(now.unix()).plus(lifetime);
+        match binding {
+            Some(bound) if self.caps() => expires.min(bound.not_after),
+            _ => expires,
+        }
+    }
+
+    fn caps(&self) -> bool {
+        self.settings.certificate_expiry == ExpiryCap::AtCertificateExpiry
+    }
+}
+
+struct Bound {
+    thumbprint: Thumbprint,
+    not_after: Timestamp,
+}

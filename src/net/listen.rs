@@ -1,0 +1,215 @@
+//! Accepts connections, under a cap, until the server stops; then waits for what is in flight.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::connection::Server;
+use super::deadline::Limits;
+use super::{Observer, Service};
+
+/// Connections that the system may hold before they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// How long to wait after the system gave no connection. The error comes back at once as long as its cause lasts (for example: no file
+/// descriptors left), so without a pause the loop would take a whole core.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener needs beside its address.
+#[derive(Clone)]
+pub struct Settings {
+    /// Its name in logs and in [`super::ConnInfo`].
+    pub name: Arc<str>,
+    /// Encrypted or not.
+    pub transport: Transport,
+    /// How many connections there may be; listeners may share it.
+    pub connections: Arc<Semaphore>,
+    /// Deadlines and sizes.
+    pub limits: Limits,
+    /// Hears of connections and handshakes.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// What lies between TCP and HTTP.
+#[derive(Clone)]
+pub enum Transport {
+    /// Nothing: HTTP/1.1 in the clear, for the operator's own network.
+    Plain,
+    /// TLS; see [`super::tls::server_config`].
+    Tls(Arc<ServerConfig>),
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens at exactly this address. Port 0 takes a free one; `[::]` hears IPv4 as well.
+    ///
+    /// Must be called from within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address is taken, or is not of this machine, or needs more rights.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        // A restart must not wait for the connections of the process before.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let socket = TcpListener::from_std(socket.into())?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// Where it listens, with the port that was found if 0 was asked for.
+    #[must_use]
+    pub const fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves connections until `stop` turns true (or its sender is gone). Then nothing new is accepted, HTTP/1.1 peers are told
+    /// `Connection: close` and HTTP/2 peers GOAWAY, and what is in flight has [`Limits::drain`] to finish.
+    pub async fn serve<S: Service>(self, settings: Settings, service: Arc<S>, mut stop: watch::Receiver<bool>) {
+        let Settings { name, transport, connections, limits, observer } = settings;
+        let server = Arc::new(Server::new(service, name.clone(), &transport, limits, observer.clone()));
+        let mut tasks = JoinSet::new();
+        let mut failing = false;
+
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                Some(ended) = tasks.join_next() => {
+                    log_panic(&name, ended);
+                    continue;
+                }
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!(listener = %name, "connections are accepted again");
+                    }
+                    admit(&mut tasks, &server, &connections, &*observer, (stream, peer, stop.clone()));
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    observer.accept_failed();
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(listener = %name, %error, "the system gives no connection; trying again");
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+
+        // What the system has accepted already would be reset with the socket.
+        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.socket.accept()).await {
+            admit(&mut tasks, &server, &connections, &*observer, (stream, peer, stop.clone()));
+        }
+        drop(self.socket);
+        drain(&name, tasks, limits.drain).await;
+    }
+}
+
+/// As many connections as are wanted, or fewer where the process may not open so many files: some stay free for the store, the logs and the
+/// other listeners (at most 64, or a quarter).
+#[must_use]
+pub fn affordable_connections(wanted: usize) -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    affordable(wanted, &limits)
+}
+
+/// Without a limit that can be read, what is wanted.
+fn affordable(wanted: usize, limits: &str) -> usize {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    soft.map_or(wanted, |files| wanted.min(files - (files / 4).min(64)))
+}
+
+/// Starts to serve the connection, or closes it at once when there are as many as there may be.
+fn admit<S: Service>(
+    tasks: &mut JoinSet<()>,
+    server: &Arc<Server<S>>,
+    connections: &Arc<Semaphore>,
+    observer: &dyn Observer,
+    (stream, peer, stop): (TcpStream, SocketAddr, watch::Receiver<bool>),
+) {
+    let Ok(permit) = connections.clone().try_acquire_owned() else {
+        observer.refused();
+        return;
+    };
+    let server = server.clone();
+    tasks.spawn(async move {
+        server.serve(stream, peer, stop).await;
+        drop(permit);
+    });
+}
+
+/// Whether only the connection that was to be accepted is concerned, so that the next one can be tried at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn drain(name: &str, mut tasks: JoinSet<()>, deadline: Duration) {
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            log_panic(name, ended);
+        }
+    };
+    if timeout(deadline, all).await.is_err() {
+        tracing::warn!(listener = name, connections = tasks.len(), "connections were cut: the drain took too long");
+        tasks.shutdown().await;
+    }
+}
+
+fn log_panic(name: &str, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(listener = name, "a connection ended by a panic");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_9_some_file_descriptors_are_never_given_to_connections() {
+        let limits =
+            |files| format!("Max processes  7 7 processes\nMax open files            {files}     8192       files\n");
+        assert_eq!(affordable(10_000, &limits("20000")), 10_000);
+        assert_eq!(affordable(10_000, &limits("1024")), 960);
+        assert_eq!(affordable(10_000, &limits("100")), 75);
+        assert_eq!(affordable(10_000, &limits("unlimited")), 10_000);
+        assert_eq!(affordable(10_000, ""), 10_000);
+    }
+
+    #[test]
+    fn attack_59_only_errors_of_one_connection_are_tried_again_without_a_pause() {
+        const EMFILE: i32 = 24;
+        const ENFILE: i32 = 23;
+        const ENOBUFS: i32 = 105;
+        const ECONNABORTED: i32 = 103;
+        for (code, at_once) in [(EMFILE, false), (ENFILE, false), (ENOBUFS, false), (ECONNABORTED, true)] {
+            assert_eq!(is_of_one_connection(&io::Error::from_raw_os_error(code)), at_once, "{code}");
+        }
+    }
+}

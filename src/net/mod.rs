@@ -1,0 +1,77 @@
+//! Turns sockets into HTTP requests, with the certificate whose private key the peer proved to have (RFC 8705 §2).
+//!
+//! | file | takes | gives |
+//! |---|---|---|
+//! | `listen` | an address | connections, under a cap, until the drain is over |
+//! | `connection` | a connection | requests over HTTP/1.1 or HTTP/2, each handed to the [`Service`] |
+//! | `tls`, `client_cert` | a connection | an encrypted stream, [`TlsInfo`], maybe a [`PeerCert`] |
+//! | `deadline` | what happened when | keep on, close, or cut |
+//! | `head` | the bytes of an HTTP/1.1 head | the same bytes, or such as the parser refuses |
+//!
+//! This layer proves possession; whether a certificate is trusted is decided for each request by `authn`. It names no endpoint.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+
+pub use certbind_proto::cert::PeerCert;
+
+mod client_cert;
+mod connection;
+mod deadline;
+mod head;
+mod listen;
+pub mod tls;
+
+pub use deadline::Limits;
+pub use listen::{Listener, Settings, Transport, affordable_connections};
+pub use tls::{HandshakeFault, TlsInfo, TlsVersion};
+
+/// What a service answers: a body that is complete, so that it leaves in one write.
+pub type Reply = Response<Full<Bytes>>;
+
+/// Answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// One request, with the connection that it came over. Dropped when the peer no longer waits for the answer.
+    fn call(&self, request: Request<Incoming>, connection: &Arc<ConnInfo>) -> impl Future<Output = Reply> + Send;
+}
+
+/// What is known of a connection; the same for all its requests.
+#[derive(Debug)]
+pub struct ConnInfo {
+    /// The name of the listener that accepted it.
+    pub listener: Arc<str>,
+    /// Where the peer's end of the connection is.
+    pub peer: SocketAddr,
+    /// What the handshake came to; none on a listener without TLS.
+    pub tls: Option<TlsInfo>,
+    /// The certificate whose private key the peer has. Nobody has yet said that it is trusted, or even valid.
+    pub certificate: Option<Arc<PeerCert>>,
+}
+
+/// Hears what happens to the connections of one listener, to count it. Called in the middle of things: must not block.
+pub trait Observer: Send + Sync {
+    /// A connection was accepted.
+    fn opened(&self) {}
+
+    /// An accepted connection is no more.
+    fn closed(&self) {}
+
+    /// A connection was closed at once, because there are as many as there may be.
+    fn refused(&self) {}
+
+    /// The system gave no connection, for example for want of file descriptors.
+    fn accept_failed(&self) {}
+
+    /// A handshake came to its end, good or bad, after so long.
+    fn handshake(&self, _outcome: Result<TlsVersion, HandshakeFault>, _took: Duration) {}
+}
+
+/// Counts nothing.
+impl Observer for () {}

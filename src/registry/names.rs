@@ -1,0 +1,99 @@
+//! The keys of a client's file, and which of them somebody may have meant.
+
+/// The keys of a registration (RFC 7591 §2, RFC 8705 §2.1.2, §3.4), and our table.
+pub(super) const CLIENT: [&str; 15] = [
+    "client_id",
+    "client_name",
+    "token_endpoint_auth_method",
+    "token_endpoint_auth_signing_alg",
+    "grant_types",
+    "tls_client_auth_subject_dn",
+    "tls_client_auth_san_dns",
+    "tls_client_auth_san_uri",
+    "tls_client_auth_san_ip",
+    "tls_client_auth_san_email",
+    "jwks",
+    "jwks_uri",
+    "scope",
+    "tls_client_certificate_bound_access_tokens",
+    "certbind",
+];
+
+/// The keys of `[certbind]`.
+pub(super) const CERTBIND: [&str; 10] = [
+    "trust",
+    "audiences",
+    "token_lifetime",
+    "certificates",
+    "owner",
+    "labels",
+    "legacy_audience",
+    "ignore_certificate_validity",
+    "bound_certificate_must_chain",
+    "state",
+];
+
+/// The nearest of `known`, if it is at most a third of its letters away.
+pub(super) fn nearest(typed: &str, known: &[&'static str]) -> Option<&'static str> {
+    let typed: Vec<char> = typed.to_lowercase().replace('-', "_").chars().take(80).collect();
+    let near = known.iter().map(|word| (slips(&typed, word), *word)).min()?;
+    (near.0 <= typed.len().clamp(3, 9) / 3).then_some(near.1)
+}
+
+/// Letters to put in, leave out or change, to get from one to the other (Levenshtein); the same letters in another
+/// order are one slip.
+fn slips(typed: &[char], word: &str) -> usize {
+    let sorted = |mut letters: Vec<char>| {
+        letters.sort_unstable();
+        letters
+    };
+    if sorted(typed.to_vec()) == sorted(word.chars().collect()) {
+        return 1;
+    }
+    let mut row: Vec<usize> = (0..=typed.len()).collect();
+    for (i, letter) in word.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for j in 0..typed.len() {
+            let changed = diagonal + usize::from(typed[j] != letter);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[typed.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use certbind_proto::client::{CertbindMetadata, ClientMetadata};
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_meant_if_it_is_near_enough() {
+        for (typed, meant) in [
+            ("scoep", Some("scope")),
+            ("jwks-uri", Some("jwks_uri")),
+            ("Client_ID", Some("client_id")),
+            ("tls_client_auth_san_url", Some("tls_client_auth_san_uri")),
+            ("password", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(typed, &CLIENT), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn the_keys_are_those_of_the_metadata() {
+        let keys = |value: Value| -> BTreeSet<String> {
+            let Value::Object(members) = value else { panic!("a struct is an object") };
+            members.into_iter().map(|(key, _)| key).collect()
+        };
+        let client = keys(serde_json::to_value(ClientMetadata::default()).unwrap());
+        assert_eq!(BTreeSet::from(CLIENT.map(str::to_owned)), client);
+        let certbind = keys(serde_json::to_value(CertbindMetadata::default()).unwrap());
+        assert_eq!(BTreeSet::from(CERTBIND.map(str::to_owned)), certbind);
+    }
+}

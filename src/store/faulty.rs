@@ -1,0 +1,123 @@
+//! A store that fails or dawdles on demand, so that every flow can be tried with its store down.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use certbind_proto::time::Timestamp;
+
+use super::{BoxFuture, FirstUse, KeyStore, ReplayKey, ReplayStore, StoreError, StoredKey};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Every call fails.
+    Down,
+    /// The answer to every call is a failure, but what was asked has been done.
+    LostAnswer,
+    /// The call with this number, counted from 1, fails.
+    NthCall(u64),
+    /// Nothing.
+    None,
+    /// Every call takes this much longer.
+    Slow(Duration),
+}
+
+/// Wraps a store and breaks its calls.
+#[derive(Debug)]
+pub struct FaultyStore<S> {
+    inner: S,
+    fault: Mutex<Fault>,
+    calls: AtomicU64,
+}
+
+impl<S> FaultyStore<S> {
+    /// A store with this fault.
+    pub const fn new(inner: S, fault: Fault) -> Self {
+        Self { inner, fault: Mutex::new(fault), calls: AtomicU64::new(0) }
+    }
+
+    /// Changes the fault; the calls are counted on.
+    pub fn set(&self, fault: Fault) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// How many calls there were.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    fn fault(&self) -> Fault {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn break_call<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.fault() {
+            Fault::Down => Err(StoreError::Busy),
+            Fault::LostAnswer => call.await.and(Err(StoreError::Busy)),
+            Fault::NthCall(n) if n == number => Err(StoreError::Busy),
+            Fault::NthCall(_) | Fault::None => call.await,
+            Fault::Slow(delay) => {
+                tokio::time::sleep(delay).await;
+                call.await
+            }
+        }
+    }
+}
+
+impl<S: ReplayStore> ReplayStore for FaultyStore<S> {
+    fn first_use(
+        &self,
+        key: ReplayKey,
+        keep_until: Timestamp,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<FirstUse, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.first_use(key, keep_until, now).await }))
+    }
+
+    fn live_entries(&self) -> u64 {
+        self.inner.live_entries()
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.fault() != Fault::Down && self.inner.is_healthy()
+    }
+}
+
+impl<S: KeyStore> KeyStore for FaultyStore<S> {
+    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.load().await }))
+    }
+
+    fn insert_if_none(&self, key: StoredKey) -> BoxFuture<'_, Result<StoredKey, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.insert_if_none(key).await }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn the_nth_call_fails_and_the_others_do_not() {
+        let store = FaultyStore::new(MemoryStore::new(), Fault::NthCall(2));
+        let now = Timestamp::from_unix(0);
+        for (jti, works) in [("a", true), ("b", false), ("b", true)] {
+            assert_eq!(store.first_use(ReplayKey::of("batch", jti), now, now).await.is_ok(), works);
+        }
+        store.set(Fault::Down);
+        assert!(store.load().await.is_err());
+        assert_eq!(store.calls(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_leaves_the_key_used() {
+        let store = FaultyStore::new(MemoryStore::new(), Fault::LostAnswer);
+        let (key, now) = (ReplayKey::of("batch", "a"), Timestamp::from_unix(0));
+        assert!(store.first_use(key, now, now).await.is_err());
+        store.set(Fault::None);
+        assert_eq!(store.first_use(key, now, now).await.ok(), Some(FirstUse::No));
+    }
+}

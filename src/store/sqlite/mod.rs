@@ -1,0 +1,166 @@
+//! The embedded store engine: one SQLite file in the data folder, written by one thread that commits in groups.
+//!
+//! Why a log and an index in memory instead of a unique index on disk: `docs/decisions/0004-replay-log.md`.
+
+mod checksum;
+mod files;
+mod keys;
+mod queue;
+mod replay;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod wal;
+mod writer;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use certbind_proto::time::Timestamp;
+use rusqlite::ErrorCode;
+use tokio::sync::oneshot;
+
+use self::queue::Queue;
+use self::writer::{Call, Gauges, Reply, Writer};
+use super::{BoxFuture, FirstUse, KeyStore, ReplayKey, ReplayStore, StoreError, StoredKey};
+
+/// How the engine is set up. Only the folder comes from the operator.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Holds `certbind.db`. Made when it is not there; group and others have no access.
+    pub data_dir: PathBuf,
+    /// How long a caller waits for its answer.
+    pub deadline: Duration,
+    /// How long the writer waits for another process that holds the database. Shorter than `deadline`.
+    pub lock_timeout: Duration,
+    /// How many calls may wait.
+    pub max_waiting: usize,
+    /// How many used assertions may be held; then [`StoreError::Full`].
+    pub max_entries: usize,
+    /// How long a commit may wait for as many calls as the one before it had.
+    pub gather: Duration,
+}
+
+impl Settings {
+    /// The settings of a store in this folder.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            deadline: Duration::from_millis(1500),
+            lock_timeout: Duration::from_millis(1000),
+            max_waiting: 8192,
+            max_entries: 1 << 23,
+            gather: Duration::from_millis(2),
+        }
+    }
+}
+
+/// A store in a SQLite file.
+pub struct SqliteStore {
+    calls: Arc<Queue<Call>>,
+    gauges: Arc<Gauges>,
+    deadline: Duration,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl SqliteStore {
+    /// Opens the store, makes it when there is none, and brings an older one up to date.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be used, is open to others, belongs to another program or to a newer version, or
+    /// is damaged. There is no other store to fall back on.
+    pub fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let path = files::prepare(&settings.data_dir)?;
+        if wal::is_damaged(&path).map_err(|error| StoreError::Unavailable(Arc::new(error)))? {
+            return Err(StoreError::Corrupt(None));
+        }
+        let connection = schema::open(&path, settings.lock_timeout)?;
+        let gauges = Arc::new(Gauges::default());
+        let calls = Arc::new(Queue::new(settings.max_waiting));
+        let mut writer = Writer::new(connection, settings, Arc::clone(&calls), Arc::clone(&gauges))?;
+        let thread = thread::Builder::new()
+            .name("store".into())
+            .spawn(move || writer.run())
+            .map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
+        Ok(Self { calls, gauges, deadline: settings.deadline, writer: Some(thread) })
+    }
+
+    /// Hands a call to the writer and waits for its answer, not longer than the deadline.
+    fn ask<'a, T: Send + 'static>(
+        &'a self,
+        call: impl FnOnce(Reply<T>) -> Call + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            self.calls.push(call(reply))?;
+            match tokio::time::timeout(self.deadline, answer).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Err(StoreError::Stopped),
+                Err(_) => Err(StoreError::Busy),
+            }
+        })
+    }
+}
+
+impl ReplayStore for SqliteStore {
+    fn first_use(
+        &self,
+        key: ReplayKey,
+        keep_until: Timestamp,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<FirstUse, StoreError>> {
+        self.ask(move |reply| Call::FirstUse { key, keep_until, now, reply })
+    }
+
+    fn live_entries(&self) -> u64 {
+        self.gauges.live_entries()
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.gauges.is_healthy()
+    }
+}
+
+impl KeyStore for SqliteStore {
+    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>> {
+        self.ask(move |reply| Call::LoadKeys { reply })
+    }
+
+    fn insert_if_none(&self, key: StoredKey) -> BoxFuture<'_, Result<StoredKey, StoreError>> {
+        self.ask(move |reply| Call::InsertKey { key, reply })
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("gauges", &self.gauges).finish_non_exhaustive()
+    }
+}
+
+/// Ends the writer after what waits is answered, and closes the file.
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.calls.close();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+        match (&error, error.sqlite_error_code()) {
+            (_, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) => Self::Busy,
+            (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            | (FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..), _) => {
+                Self::Corrupt(Some(Arc::new(error)))
+            }
+            _ => Self::Unavailable(Arc::new(error)),
+        }
+    }
+}

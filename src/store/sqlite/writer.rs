@@ -1,0 +1,266 @@
+//! The one thread that writes: it commits what waits as one group, so that many callers share one sync of the disk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use certbind_proto::time::Timestamp;
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::super::replay_index::{Known, ReplayIndex};
+use super::super::{FirstUse, ReplayKey, StoreError, StoredKey};
+use super::queue::{Queue, Wish};
+use super::replay::{self, ReplayLog};
+use super::{Settings, keys};
+
+/// The most calls in one commit.
+const GROUP: usize = 512;
+
+/// How often a failing disk is tried while nobody calls.
+const PROBE: Duration = Duration::from_millis(500);
+
+/// How long the writer sleeps when all is well and nobody calls.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What callers ask.
+pub(super) enum Call {
+    FirstUse {
+        key: ReplayKey,
+        keep_until: Timestamp,
+        now: Timestamp,
+        reply: Reply<FirstUse>,
+    },
+    InsertKey {
+        key: StoredKey,
+        reply: Reply<StoredKey>,
+    },
+    LoadKeys {
+        reply: Reply<Vec<StoredKey>>,
+    },
+    /// Lets a test change the connection, to bring a fault about.
+    #[cfg(test)]
+    Tamper {
+        change: Tamper,
+        reply: Reply<()>,
+    },
+}
+
+#[cfg(test)]
+type Tamper = Box<dyn FnOnce(&Connection) + Send>;
+
+/// What is told without asking the writer.
+#[derive(Debug)]
+pub(super) struct Gauges {
+    live_entries: AtomicU64,
+    healthy: AtomicBool,
+}
+
+impl Gauges {
+    pub(super) fn live_entries(&self) -> u64 {
+        self.live_entries.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Gauges {
+    fn default() -> Self {
+        Self { live_entries: AtomicU64::new(0), healthy: AtomicBool::new(true) }
+    }
+}
+
+/// The state of the thread.
+pub(super) struct Writer {
+    connection: Connection,
+    index: ReplayIndex,
+    log: ReplayLog,
+    calls: Arc<Queue<Call>>,
+    gauges: Arc<Gauges>,
+    max_entries: usize,
+    gather: Duration,
+    expected: usize,
+}
+
+/// A call for a first use.
+struct Use {
+    key: ReplayKey,
+    keep_until: Timestamp,
+    now: Timestamp,
+    reply: Reply<FirstUse>,
+}
+
+type Answers = Vec<Result<FirstUse, StoreError>>;
+
+impl Writer {
+    /// Reads what is on disk; the time this takes grows with it (a million rows: less than a second).
+    pub(super) fn new(
+        connection: Connection,
+        settings: &Settings,
+        calls: Arc<Queue<Call>>,
+        gauges: Arc<Gauges>,
+    ) -> Result<Self, StoreError> {
+        let (mut index, mut log) = (ReplayIndex::new(), ReplayLog::default());
+        log.follow(&connection, &mut index)?;
+        keys::load(&connection)?;
+        gauges.live_entries.store(index.held() as u64, Ordering::Relaxed);
+        let (max_entries, gather) = (settings.max_entries, settings.gather);
+        Ok(Self { connection, index, log, calls, gauges, max_entries, gather, expected: 1 })
+    }
+
+    /// Serves until the queue is closed and empty.
+    pub(super) fn run(&mut self) {
+        while let Some(group) = self.calls.take(self.wish()) {
+            let uses = self.serve_others(group);
+            if uses.is_empty() {
+                self.probe();
+                continue;
+            }
+            // Who was answered and who came meanwhile will ask about as often again: one group of all of them costs
+            // one commit, two that take turns cost two. A single caller is never made to wait.
+            let answered = uses.len();
+            let meanwhile = self.serve(uses);
+            self.expected = (answered + meanwhile).max(self.expected * 3 / 4).min(GROUP);
+        }
+    }
+
+    fn wish(&self) -> Wish {
+        let idle = if self.gauges.is_healthy() { IDLE } else { PROBE };
+        Wish { expected: self.expected, gather: self.gather, most: GROUP, idle }
+    }
+
+    /// Answers what is not a first use, and gives the rest; callers that have gone are dropped.
+    fn serve_others(&mut self, group: Vec<Call>) -> Vec<Use> {
+        let mut uses = Vec::with_capacity(group.len());
+        for call in group {
+            match call {
+                Call::FirstUse { reply, .. } if reply.is_closed() => {}
+                Call::FirstUse { key, keep_until, now, reply } => uses.push(Use { key, keep_until, now, reply }),
+                Call::InsertKey { key, reply } => drop(reply.send(keys::insert_if_none(&mut self.connection, key))),
+                Call::LoadKeys { reply } => drop(reply.send(keys::load(&self.connection))),
+                #[cfg(test)]
+                Call::Tamper { change, reply } => {
+                    change(&self.connection);
+                    drop(reply.send(Ok(())));
+                }
+            }
+        }
+        uses
+    }
+
+    /// Answers a group, and says how many calls came meanwhile.
+    fn serve(&mut self, uses: Vec<Use>) -> usize {
+        let answers = if uses.iter().all(|used| self.is_replay(used)) {
+            // Nothing to write: replays cost no disk.
+            Ok(uses.iter().map(|_| Ok(FirstUse::No)).collect())
+        } else {
+            let answers = self.commit(&uses);
+            self.report(answers.as_ref().err());
+            answers
+        };
+        if let Some(last) = uses.last() {
+            self.index.sweep(uses.len(), last.now);
+        }
+        self.gauges.live_entries.store(self.index.held() as u64, Ordering::Relaxed);
+        let meanwhile = self.calls.len();
+        reply_all(uses, answers);
+        meanwhile
+    }
+
+    fn is_replay(&self, used: &Use) -> bool {
+        self.index.look(&used.key, used.keep_until, used.now) == Known::Used
+    }
+
+    /// Decides and records a group in one transaction. Only what is on disk becomes known to the index.
+    fn commit(&mut self, uses: &[Use]) -> Result<Answers, StoreError> {
+        self.leave_broken_transaction()?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.log.follow(&transaction, &mut self.index)?;
+        let mut staged = HashMap::with_capacity(uses.len());
+        let answers = uses.iter().map(|used| decide(&self.index, &mut staged, used, self.max_entries)).collect();
+        self.log.append(&transaction, staged.iter())?;
+        self.log.sweep(&transaction, self.index.horizon())?;
+        transaction.commit()?;
+        self.log.committed(staged.len() as i64);
+        for (key, keep_until) in staged {
+            self.index.insert(key, keep_until);
+        }
+        Ok(answers)
+    }
+
+    /// A commit that failed on a full disk may have left its transaction open.
+    fn leave_broken_transaction(&self) -> Result<(), StoreError> {
+        if !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        Ok(())
+    }
+
+    /// While the disk fails, tries it, so that readiness comes back without traffic.
+    fn probe(&self) {
+        if !self.gauges.is_healthy() {
+            let tried = self.leave_broken_transaction().and_then(|()| replay::probe(&self.connection));
+            self.report(tried.as_ref().err());
+        }
+    }
+
+    fn report(&self, failure: Option<&StoreError>) {
+        let was_healthy = self.gauges.healthy.swap(failure.is_none(), Ordering::Relaxed);
+        match failure {
+            Some(error) if was_healthy => {
+                tracing::error!(error = error as &dyn std::error::Error, "the store fails; no assertion is accepted");
+            }
+            None if !was_healthy => tracing::info!("the store works again"),
+            _ => {}
+        }
+    }
+}
+
+/// However the thread ends, nobody waits for it any longer.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.calls.abandon();
+        self.gauges.healthy.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Whether this is a first use; if so it is staged, and the next one in the same group is not.
+fn decide(
+    index: &ReplayIndex,
+    staged: &mut HashMap<ReplayKey, Timestamp>,
+    used: &Use,
+    max_entries: usize,
+) -> Result<FirstUse, StoreError> {
+    match index.look(&used.key, used.keep_until, used.now) {
+        Known::Used => Ok(FirstUse::No),
+        Known::Forgotten => Err(StoreError::ClockBehind),
+        Known::Fresh if staged.contains_key(&used.key) => Ok(FirstUse::No),
+        Known::Fresh if index.held() + staged.len() >= max_entries => Err(StoreError::Full),
+        Known::Fresh => {
+            staged.insert(used.key, used.keep_until);
+            Ok(FirstUse::Yes)
+        }
+    }
+}
+
+/// One failed commit fails everyone in it: nothing that may be lost is answered as first.
+fn reply_all(uses: Vec<Use>, answers: Result<Answers, StoreError>) {
+    match answers {
+        Ok(answers) => {
+            for (used, answer) in uses.into_iter().zip(answers) {
+                let _ = used.reply.send(answer);
+            }
+        }
+        Err(error) => {
+            for used in uses {
+                let _ = used.reply.send(Err(error.clone()));
+            }
+        }
+    }
+}

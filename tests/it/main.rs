@@ -1,0 +1,15 @@
+//! Everything over real sockets on 127.0.0.1, in one binary.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod conformance_table;
+mod dependencies;
+mod documents;
+mod golden;
+mod house;
+mod layers;
+mod limbo;
+mod net;
+mod process;
+mod reasons;
+mod support;
+mod token;

@@ -1,0 +1,12 @@
+//! The real binary as a process: started, watched, hurt, killed and started again.
+
+mod client;
+mod foreign;
+mod hostile;
+mod lifecycle;
+mod operations;
+mod reload;
+mod replay;
+mod rig;
+mod secrets;
+mod store;

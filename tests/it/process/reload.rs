@@ -1,0 +1,150 @@
+//! Files that change under traffic: nobody who is still good notices, who is taken back is refused, and what is broken changes nothing.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use certbind_devpki::Client;
+use certbind_proto::time::{Clock as _, SystemClock};
+use hyper::{StatusCode, Version};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::client::{Asserter, Connection, billing, by_assertion, client};
+use super::rig::{PKI, Process, Site, within};
+
+/// Replaces the list of revoked certificates by one that has these as well.
+fn revoke(site: &Site, number: u64, clients: &[&Client]) {
+    let validity = certbind_devpki::Validity::days_from(SystemClock.now().unix() - 3600, 30);
+    let crl = PKI.revoke(number, clients, validity).unwrap();
+    site.write("crl.pem", &(crl.pem() + &PKI.root_crl.pem()));
+}
+
+/// Waits until the audit log has so many of these events.
+async fn events(site: &Site, name: &str, count: usize) {
+    let wanted = format!("\"event\":\"{name}\"");
+    within(async {
+        while fs::read_to_string(site.path("audit.jsonl")).unwrap().matches(&wanted).count() < count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+/// Clients that ask without a pause until they are stopped, all of whom must always get a token.
+struct Traffic {
+    tasks: JoinSet<()>,
+    stop: Arc<AtomicBool>,
+    issued: Arc<AtomicUsize>,
+}
+
+impl Traffic {
+    async fn start(server: &Process) -> Self {
+        let (stop, issued) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut tasks = JoinSet::new();
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            for who in [&PKI.billing, &PKI.ledger, &PKI.batch] {
+                let mut connection = server.connect(Some(&who.identity), version).await.unwrap();
+                let (stop, issued) = (Arc::clone(&stop), Arc::clone(&issued));
+                tasks.spawn(async move {
+                    let asserter = Asserter::batch();
+                    while !stop.load(Ordering::Relaxed) {
+                        let form = match who.name {
+                            "batch" => by_assertion(&asserter.fresh()),
+                            name => client(name),
+                        };
+                        let answer = connection.token(&form).await.unwrap();
+                        assert_eq!(answer.status, StatusCode::OK, "{}: {}", who.name, answer.text);
+                        issued.fetch_add(1, Ordering::Relaxed);
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                });
+            }
+        }
+        Self { tasks, stop, issued }
+    }
+
+    async fn stop(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.tasks.join_all().await;
+        self.issued.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_14_reloads_under_traffic_fail_nobody_and_count_at_once() {
+    const RELOADS: u64 = 6;
+    let site = Site::new();
+    let sibling = fs::read_to_string(site.path("clients.d/billing.toml")).unwrap().replace("billing", "sibling");
+    site.write("clients.d/sibling.toml", &sibling);
+    let server = site.start();
+    let traffic = Traffic::start(&server).await;
+    let mut open = server.connect(Some(&PKI.sibling.identity), Version::HTTP_2).await.unwrap();
+    let mut reloads = 0;
+    for round in 1..=RELOADS {
+        let taken_back = round % 2 == 1;
+        let listed: &[&Client] = if taken_back { &[&PKI.sibling] } else { &[] };
+        revoke(&site, round, listed);
+        reloads += 1;
+        events(&site, "config.reloaded", reloads).await;
+        let answer = open.token(&client("sibling")).await.unwrap();
+        assert_eq!(answer.status == StatusCode::OK, !taken_back, "round {round}: {}", answer.text);
+        if taken_back {
+            assert_eq!(site.event(answer.request_id()).await["reason"], "certificate_revoked");
+        }
+    }
+    assert!(traffic.stop().await > 100);
+    server.assert_healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_41_a_broken_file_changes_nothing_and_is_told() {
+    let site = Site::new();
+    revoke(&site, 1, &[&PKI.billing]);
+    let server = site.start();
+    let mut connection = server.connect(Some(&PKI.billing.identity), Version::HTTP_2).await.unwrap();
+    let good = fs::read_to_string(site.path("crl.pem")).unwrap();
+    let cut = &good[..good.len() / 2];
+    for (round, broken) in ["", "garbage", cut].into_iter().enumerate() {
+        site.write("crl.pem", broken);
+        events(&site, "config.rejected", round + 1).await;
+        assert_eq!(connection.token(&billing()).await.unwrap().error(), "invalid_client", "{broken}");
+        let (_, metrics) = server.operations("/metrics").await;
+        assert!(metrics.contains("certbind_config_last_reload_successful 0"), "{metrics}");
+    }
+    fs::remove_file(site.path("crl.pem")).unwrap();
+    events(&site, "config.rejected", 4).await;
+    assert_eq!(connection.token(&billing()).await.unwrap().error(), "invalid_client");
+
+    revoke(&site, 2, &[]);
+    events(&site, "config.reloaded", 1).await;
+    assert_eq!(connection.token(&billing()).await.unwrap().status, StatusCode::OK);
+    let (_, metrics) = server.operations("/metrics").await;
+    assert!(metrics.contains("certbind_config_last_reload_successful 1"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_25_killed_in_the_middle_of_a_reload_it_comes_back_by_itself() {
+    let site = Site::new();
+    for round in 1..=5 {
+        let server = site.start();
+        let assertion = Asserter::batch().fresh();
+        let mut connection = batch(&server).await;
+        assert_eq!(connection.token(&by_assertion(&assertion)).await.unwrap().status, StatusCode::OK);
+        revoke(&site, round, &[]);
+        tokio::time::sleep(Duration::from_millis(60 * round)).await;
+        server.kill();
+
+        let server = site.start();
+        let mut connection = batch(&server).await;
+        assert_eq!(connection.token(&by_assertion(&assertion)).await.unwrap().error(), "invalid_client");
+        server.assert_healthy().await;
+    }
+    let torn = |event: &Value| event["event"].is_null();
+    assert!(!site.audit().iter().any(torn), "a line of the audit log is torn");
+}
+
+async fn batch(server: &Process) -> Connection {
+    server.connect(Some(&PKI.batch.identity), Version::HTTP_11).await.unwrap()
+}

@@ -1,0 +1,363 @@
+//! A folder to start the binary in, and the running process.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use certbind::cli::dev::setup::Setup;
+use certbind_devpki::{DevPki, Identity, Validity};
+use certbind_proto::time::{Clock as _, SystemClock};
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Method, Request, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::client::{Answer, Connection, billing};
+
+/// The issuer of every server here. Its port is not the one that is listened on: nothing depends on it.
+pub(super) const ISSUER: &str = "https://localhost:8443";
+
+/// The longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One PKI for all tests: a key costs time.
+pub(super) static PKI: LazyLock<DevPki> =
+    LazyLock::new(|| DevPki::generate(Validity::days_from(SystemClock.now().unix() - 86_400, 30)).unwrap());
+
+/// A folder with PKI, clients and configuration of its own.
+pub(super) struct Site {
+    dir: TempDir,
+}
+
+impl Site {
+    /// The clients of `certbind dev`; no limit on failures, so that refusals can be counted.
+    pub(super) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let address = "127.0.0.1:8443".parse().unwrap();
+        Setup::with_pki(dir.path(), address, "127.0.0.1:8444".parse().unwrap(), &PKI).unwrap();
+        let site = Self { dir };
+        site.configure("[log]\nlevel = \"info\"\naudit = \"file:audit.jsonl\"\n", "");
+        site
+    }
+
+    /// Writes the configuration anew: its `[log]` table, and what is added to `[listen.mtls]`.
+    pub(super) fn configure(&self, log: &str, mtls: &str) {
+        let text = format!(
+            r#"issuer   = "{ISSUER}"
+data_dir = "data"
+{log}
+[listen.mtls]
+address = "127.0.0.1:0"
+cert = "file:server.pem"
+key  = "file:server.key"
+{mtls}
+[listen.ops]
+address = "127.0.0.1:0"
+
+[[trust]]
+name = "dev"
+ca   = "file:ca.pem"
+crl  = ["file:crl.pem"]
+
+[clients]
+dir = "clients.d"
+
+[limits]
+failed_auth_per_address = "off"
+"#
+        );
+        self.write("certbind.toml", &text);
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(super) fn write(&self, name: &str, text: &str) {
+        let beside = self.path(&format!("{name}.new~"));
+        fs::write(&beside, text).unwrap();
+        fs::rename(beside, self.path(name)).unwrap();
+    }
+
+    /// `certbind serve` on this folder, not yet started.
+    pub(super) fn serve(&self) -> Command {
+        let mut command = certbind();
+        command.arg("serve").arg("--config").arg(self.path("certbind.toml"));
+        command
+    }
+
+    /// A server that is ready.
+    pub(super) fn start(&self) -> Process {
+        Process::ready(self.serve())
+    }
+
+    /// The one event of a request; it may be written a moment after the answer.
+    pub(super) async fn event(&self, request_id: &str) -> Value {
+        within(async {
+            loop {
+                let text = fs::read_to_string(self.path("audit.jsonl")).unwrap_or_default();
+                let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+                if let Some(event) = json_lines(whole).into_iter().find(|event| event["request_id"] == request_id) {
+                    return event;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    }
+
+    /// Every event of the audit file so far; complete once the server has ended.
+    pub(super) fn audit(&self) -> Vec<Value> {
+        json_lines(&fs::read_to_string(self.path("audit.jsonl")).unwrap_or_default())
+    }
+}
+
+/// The binary, with an environment that does not depend on who runs the tests.
+pub(super) fn certbind() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_certbind"));
+    command.env_clear();
+    command
+}
+
+/// Each line as JSON; fails when one is not.
+pub(super) fn json_lines(text: &str) -> Vec<Value> {
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    text.lines().map(parse).collect()
+}
+
+/// A running server. It is killed when this is dropped.
+pub(super) struct Process {
+    child: Child,
+    pub(super) address: SocketAddr,
+    pub(super) ops: SocketAddr,
+    stdout: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts `serve` and waits until it says where it listens.
+    pub(super) fn ready(mut command: Command) -> Self {
+        let mut process = Self::spawn(&mut command);
+        process.wait("ready line", |process| {
+            let stderr = process.stderr();
+            let Some(line) = stderr.lines().rev().find(|line| line.contains(r#""message":"ready""#)) else {
+                return false;
+            };
+            let ready: Value = serde_json::from_str(line).unwrap();
+            process.address = ready["address"].as_str().unwrap().parse().unwrap();
+            process.ops = ready["ops"].as_str().unwrap().parse().unwrap();
+            true
+        });
+        process
+    }
+
+    /// Starts `dev` in this folder, and gives what `dev.json` says.
+    pub(super) fn dev(dir: &Path, listen: SocketAddr) -> (Self, Value) {
+        let mut command = certbind();
+        command.arg("dev").arg("--dir").arg(dir).args(["--api", "127.0.0.1:0", "--listen", &listen.to_string()]);
+        let mut process = Self::spawn(&mut command);
+        process.wait("ready line", |process| process.stdout().contains("Ready: "));
+        let dev: Value = serde_json::from_str(&fs::read_to_string(dir.join("dev.json")).unwrap()).unwrap();
+        let port = dev["issuer"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+        process.address = SocketAddr::from(([127, 0, 0, 1], port));
+        (process, dev)
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (stdout, out) = collect(child.stdout.take().unwrap());
+        let (stderr, err) = collect(child.stderr.take().unwrap());
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { child, address: nowhere, ops: nowhere, stdout, stderr, readers: vec![out, err] }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything written to standard error so far.
+    pub(super) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Nobody reads standard error until what this gives is dropped.
+    pub(super) fn hold_stderr(&self) -> mpsc::Sender<()> {
+        let (held, release) = mpsc::channel();
+        let (locked, is_locked) = mpsc::channel();
+        let stderr = Arc::clone(&self.stderr);
+        std::thread::spawn(move || {
+            let _unread = stderr.lock().unwrap();
+            locked.send(()).unwrap();
+            let _ = release.recv();
+        });
+        is_locked.recv().unwrap();
+        held
+    }
+
+    /// Everything written to standard output so far.
+    pub(super) fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    /// Sends a signal by its name.
+    pub(super) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Kills it in the middle of whatever it does.
+    pub(super) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(super) fn terminate(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits for its end.
+    pub(super) fn ended(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGTERM, and everything that was ever written to standard error.
+    pub(super) fn stderr_at_end(mut self) -> String {
+        self.signal("TERM");
+        assert!(self.ended().success());
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        self.stderr()
+    }
+
+    pub(super) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory in KiB.
+    pub(super) fn rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse().unwrap()
+    }
+
+    /// Processor time used so far.
+    pub(super) fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Open file descriptors.
+    pub(super) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Waits until something is done; fails when the process ends before.
+    fn wait(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let start = Instant::now();
+        while !done(self) {
+            assert!(self.is_alive(), "ended before its {what}\n{}", self.stderr());
+            assert!(start.elapsed() < PATIENCE, "no {what} in time\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A connection with this certificate, or with none.
+    pub(super) async fn connect(&self, who: Option<&Identity>, version: Version) -> std::io::Result<Connection> {
+        Connection::open(self.address, who, version).await
+    }
+
+    /// The operations listener's answer: status and body.
+    pub(super) async fn operations(&self, path: &str) -> (StatusCode, String) {
+        let answer = self.ask_operations(Method::GET, path).await;
+        (answer.status, answer.text)
+    }
+
+    /// The whole answer of the operations listener.
+    pub(super) async fn ask_operations(&self, method: Method, path: &str) -> Answer {
+        let stream = TcpStream::connect(self.ops).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        within(Answer::read(sender.send_request(request))).await.unwrap()
+    }
+
+    /// Waits until readiness is this.
+    pub(super) async fn wait_ready(&self, status: StatusCode) {
+        within(async {
+            while self.operations("/readyz").await.0 != status {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Fails unless a hundred ordinary requests get their tokens.
+    pub(super) async fn assert_healthy(&self) {
+        let mut connection = self.connect(Some(&PKI.billing.identity), Version::HTTP_11).await.unwrap();
+        for _ in 0..100 {
+            let answer = connection.token(&billing()).await.unwrap();
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        }
+    }
+}
+
+/// What this process started, this process ends.
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads to the end, in a thread of its own: a full pipe would hold up the process.
+fn collect(stream: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
+    let text = Arc::new(Mutex::new(String::new()));
+    let kept = Arc::clone(&text);
+    let reader = std::thread::spawn(move || {
+        let mut lines = BufReader::new(stream);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            kept.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    });
+    (text, reader)
+}
+
+/// Nothing here takes longer than this.
+pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("not in time")
+}
+
+/// Runs a command to its end and gives standard output, standard error and status.
+pub(super) fn output(command: &mut Command) -> (String, String, ExitStatus) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (text(output.stdout), text(output.stderr), output.status)
+}
