@@ -189,8 +189,10 @@ impl AuthnFault {
 /// A refusal with what is known of whom it concerns. The client is claimed, not proved.
 #[derive(Debug)]
 pub struct Denied {
-    /// The identifier that was claimed, when it belongs to a registered client.
+    /// The client that was claimed, when there is such a client and it is active.
     pub client: Option<Arc<Client>>,
+    /// The identifier that was claimed, whether or not it is anybody's.
+    pub claimed: Option<String>,
     /// Why.
     pub fault: AuthnFault,
 }
@@ -223,18 +225,19 @@ impl Authenticator {
     /// # Errors
     /// [`Denied`], with the first fact that speaks against it.
     pub async fn authenticate(&self, presented: &Presented, now: Timestamp) -> Result<AuthenticatedClient, Denied> {
-        let anonymous = |fault| Denied { client: None, fault };
+        let anonymous = |fault| Denied { client: None, claimed: None, fault };
         let proof = Proof::recognise(presented).map_err(anonymous)?;
         let client_id = proof.client_id(presented).map_err(anonymous)?;
         let client = self.registry.find(&client_id);
 
         let Some(client) = client.filter(|client| client.state == State::Active) else {
             self.decoy.spend(&proof, &self.trust, now);
-            return Err(anonymous(self.absence(&client_id)));
+            let fault = self.absence(&client_id);
+            return Err(Denied { client: None, claimed: Some(client_id), fault });
         };
         match self.check(&client, &proof, presented.certificate.as_deref(), now).await {
             Ok(()) => Ok(AuthenticatedClient { client, certificate: presented.certificate.clone() }),
-            Err(fault) => Err(Denied { client: Some(client), fault }),
+            Err(fault) => Err(Denied { client: Some(client), claimed: Some(client_id), fault }),
         }
     }
 

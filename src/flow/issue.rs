@@ -94,8 +94,9 @@ impl Flows {
 
         let client = match self.authenticator.authenticate(&request.presented, now).await {
             Ok(client) => client,
-            Err(Denied { client, fault }) => {
+            Err(Denied { client, claimed, fault }) => {
                 known.client = client;
+                known.claimed_client_id = claimed.or(known.claimed_client_id.take());
                 return Err(self.denied(fault.into(), context));
             }
         };

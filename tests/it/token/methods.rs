@@ -79,6 +79,17 @@ async fn rfc7591_2_only_the_registered_method_works() {
 }
 
 #[tokio::test]
+async fn the_audit_log_names_whom_a_refused_assertion_speaks_for() {
+    let rig = Rig::start().await;
+    let assertion = Assertion::of("nobody", "batch-1", Arc::clone(&BATCH_KEY), rig.now()).sign();
+    let mut caller = rig.connect(Some(&PKI.batch.identity), Http::One).await;
+    let answer = caller.send(&Ask::by_assertion(&assertion)).await;
+    let line = rig.audit_of(&answer).await;
+    assert_eq!((line["client_id"].as_str(), line["reason"].as_str()), (Some("nobody"), Some("client_unknown")));
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn rfc8705_4_a_certificate_on_the_connection_is_not_itself_a_method() {
     let rig = Rig::start().await;
     for (case, identity) in [
