@@ -44,7 +44,7 @@ const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How many bytes are thrown away meanwhile.
-const LINGER_BYTES: u64 = 256 * 1024;
+const LINGER_BYTES: u64 = 2 * 1024 * 1024;
 
 /// How long a first request may be on the way when the server stops.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
