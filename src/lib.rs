@@ -20,5 +20,6 @@ pub mod audit;
 pub mod metrics;
 
 pub mod config;
+pub mod suggest;
 
 pub mod cli;

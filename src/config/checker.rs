@@ -10,9 +10,9 @@ use super::keys::{self, Fallback, Kind};
 use super::raw::RawConfig;
 use super::reference::Reference;
 use super::settings::IdentitySource;
-use super::suggest::nearest;
 use super::url::{Issuer, WebOrigin};
 use super::value::{self, Value, show_duration, shown};
+use crate::suggest::nearest;
 
 /// Reads keys and collects what is wrong with them.
 pub(super) struct Checker<'a> {

@@ -14,7 +14,6 @@ mod raw;
 mod reference;
 mod settings;
 mod show;
-mod suggest;
 mod url;
 mod value;
 

@@ -13,8 +13,8 @@ use super::fault::{Complaint, Fault};
 use super::keys::{self, KEYS, Node};
 use super::origin::{Origin, Position, Sources};
 use super::reference;
-use super::suggest::nearest;
 use super::value::{Value, shown, type_of};
+use crate::suggest::nearest;
 
 /// The longest configuration file that is looked at, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;

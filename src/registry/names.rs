@@ -1,4 +1,4 @@
-//! The keys of a client's file, and which of them somebody may have meant.
+//! The keys of a client's file.
 
 /// The keys of a registration (RFC 7591 §2, RFC 8705 §2.1.2, §3.4), and our table.
 pub(super) const CLIENT: [&str; 15] = [
@@ -33,35 +33,6 @@ pub(super) const CERTBIND: [&str; 10] = [
     "state",
 ];
 
-/// The nearest of `known`, if it is at most a third of its letters away.
-pub(super) fn nearest(typed: &str, known: &[&'static str]) -> Option<&'static str> {
-    let typed: Vec<char> = typed.to_lowercase().replace('-', "_").chars().take(80).collect();
-    let near = known.iter().map(|word| (slips(&typed, word), *word)).min()?;
-    (near.0 <= typed.len().clamp(3, 9) / 3).then_some(near.1)
-}
-
-/// Letters to put in, leave out or change, to get from one to the other (Levenshtein); the same letters in another
-/// order are one slip.
-fn slips(typed: &[char], word: &str) -> usize {
-    let sorted = |mut letters: Vec<char>| {
-        letters.sort_unstable();
-        letters
-    };
-    if sorted(typed.to_vec()) == sorted(word.chars().collect()) {
-        return 1;
-    }
-    let mut row: Vec<usize> = (0..=typed.len()).collect();
-    for (i, letter) in word.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for j in 0..typed.len() {
-            let changed = diagonal + usize::from(typed[j] != letter);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[typed.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -70,6 +41,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::suggest::nearest;
 
     #[test]
     fn the_nearest_key_is_meant_if_it_is_near_enough() {
@@ -81,7 +53,7 @@ mod tests {
             ("password", None),
             ("", None),
         ] {
-            assert_eq!(nearest(typed, &CLIENT), meant, "{typed}");
+            assert_eq!(nearest(typed, CLIENT), meant, "{typed}");
         }
     }
 

@@ -17,6 +17,7 @@ use toml::de::DeTable;
 use super::fault::{Complaint, FileFault, Position};
 use super::identity::Identity;
 use super::names;
+use crate::suggest::nearest;
 
 /// The largest file that is read, in bytes; also of those that a registration names.
 pub(super) const MAX_BYTES: u64 = 256 * 1024;
@@ -165,7 +166,7 @@ fn unknown_keys(document: &DeTable<'_>) -> Vec<Found> {
     let mut unknown = Vec::new();
     let mut check = |table: &DeTable<'_>, prefix: &str, known: &[&'static str]| {
         for key in table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
-            let meant = names::nearest(key.get_ref(), known);
+            let meant = nearest(key.get_ref(), known.iter().copied());
             let complaint = Complaint::UnknownKey { key: format!("{prefix}{}", key.get_ref()), meant };
             unknown.push((Some(key.span()), complaint));
         }

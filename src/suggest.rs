@@ -1,7 +1,8 @@
 //! What somebody may have meant: the known word that is fewest slips away.
 
 /// The nearest of `known`, if it is near enough to be meant.
-pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let typed = plain(typed);
     let tolerated = typed.chars().count().clamp(3, 9) / 3;
     known
