@@ -228,23 +228,21 @@ impl Authenticator {
         let anonymous = |fault| Denied { client: None, claimed: None, fault };
         let proof = Proof::recognise(presented).map_err(anonymous)?;
         let client_id = proof.client_id(presented).map_err(anonymous)?;
-        let client = self.registry.find(&client_id);
-
-        let Some(client) = client.filter(|client| client.state == State::Active) else {
-            self.decoy.spend(&proof, &self.trust, now);
-            let fault = self.absence(&client_id);
-            return Err(Denied { client: None, claimed: Some(client_id), fault });
+        let found = self.registry.find(&client_id).ok_or(AuthnFault::ClientUnknown);
+        let active = found.and_then(|client| match client.state {
+            State::Active => Ok(client),
+            State::Disabled => Err(AuthnFault::ClientDisabled),
+        });
+        let client = match active {
+            Ok(client) => client,
+            Err(fault) => {
+                self.decoy.spend(&proof, &self.trust, now);
+                return Err(Denied { client: None, claimed: Some(client_id), fault });
+            }
         };
         match self.check(&client, &proof, presented.certificate.as_deref(), now).await {
             Ok(()) => Ok(AuthenticatedClient { client, certificate: presented.certificate.clone() }),
             Err(fault) => Err(Denied { client: Some(client), claimed: Some(client_id), fault }),
-        }
-    }
-
-    fn absence(&self, client_id: &str) -> AuthnFault {
-        match self.registry.find(client_id) {
-            Some(_) => AuthnFault::ClientDisabled,
-            None => AuthnFault::ClientUnknown,
         }
     }
 
