@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Exit, clients, trust_files};
-use crate::config::{self, Environment, Rejected, Remark, Sources, Warning};
+use crate::config::{self, Config, Environment, Opened, Rejected, Remark, Sources, TrustFiles, Warning};
 
 /// Where the configuration comes from; the same for `config` and `serve`.
 #[derive(Args, Clone, Debug)]
@@ -86,11 +86,13 @@ pub fn run(
 /// When nothing can be written.
 pub fn check(args: &ConfigArgs, environment: Environment, now: Timestamp, out: &mut dyn Write) -> io::Result<Exit> {
     let sources = args.sources.sources(environment);
-    let (complaints, warnings) = match config::open(&sources, now) {
-        Ok(opened) => (Vec::new(), opened.checked.warnings),
-        Err(Rejected { complaints, warnings }) => (complaints, warnings),
+    let (complaints, warnings, beyond) = match config::open(&sources, now) {
+        Ok(Opened { checked, files }) => {
+            let beyond = beyond_the_file(&checked.config, files.trust, &sources.environment, now);
+            (Vec::new(), checked.warnings, beyond)
+        }
+        Err(Rejected { complaints, warnings }) => (complaints, warnings, Vec::new()),
     };
-    let beyond = if complaints.is_empty() { beyond_the_file(&sources, now) } else { Vec::new() };
     let is_valid = complaints.is_empty() && beyond.is_empty();
     if args.output == Output::Json {
         let json = json!({
@@ -120,11 +122,9 @@ pub fn check(args: &ConfigArgs, environment: Environment, now: Timestamp, out: &
 
 /// What `serve` would refuse to start with besides the configuration itself: anchors and lists that must not be used,
 /// clients that cannot be registered.
-fn beyond_the_file(sources: &Sources, now: Timestamp) -> Vec<String> {
-    let Ok(opened) = config::open(sources, now) else { return Vec::new() };
-    let config = opened.checked.config;
-    let trust = trust_files::load(&config, opened.files.trust, &sources.environment, now).err();
-    let clients = clients::load(&config).err();
+fn beyond_the_file(config: &Config, trust: Vec<TrustFiles>, environment: &Environment, now: Timestamp) -> Vec<String> {
+    let trust = trust_files::load(config, trust, environment, now).err();
+    let clients = clients::load(config).err();
     trust.into_iter().chain(clients).map(|error| format!("{error:#}")).collect()
 }
 
