@@ -294,26 +294,6 @@ fn lost_line(lines: u64) -> String {
     format!("{{\"level\":\"error\",\"event\":\"audit.lost\",\"lines\":{lines}}}\n")
 }
 
-/// Keeps events in memory, for tests and for `demo`.
-#[derive(Default)]
-pub struct Memory {
-    events: Mutex<Vec<Event>>,
-}
-
-impl Memory {
-    /// What was recorded so far.
-    #[must_use]
-    pub fn events(&self) -> Vec<Event> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Audit for Memory {
-    fn record(&self, event: &Event) {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
