@@ -6,11 +6,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
+mod event;
 mod file;
+mod receipt;
 
+pub use event::{Event, Kind, Level, peer_text};
 pub use file::AuditFile;
+pub use receipt::{AuditUnavailable, Receipt};
 
 /// How many bytes of lines may wait for the disk: some 16,000 lines.
 const MAX_WAITING: usize = 8 << 20;
@@ -22,134 +24,17 @@ const GATHER: Duration = Duration::from_millis(5);
 const LAST_LINES: Duration = Duration::from_secs(5);
 /// What is kept of a buffer from one batch to the next, in bytes.
 const ROOM: usize = 256 * 1024;
-/// The longest text of a peer's that is kept, in characters; the rest is cut.
-const MAX_PEER_TEXT: usize = 256;
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Kind {
-    /// A token was issued.
-    #[serde(rename = "token.issued")]
-    TokenIssued,
-    /// A token was refused.
-    #[serde(rename = "token.refused")]
-    TokenRefused,
-    /// Configuration, clients or revocation lists changed.
-    #[serde(rename = "config.reloaded")]
-    ConfigReloaded,
-    /// A changed file is bad; the old state stays.
-    #[serde(rename = "config.rejected")]
-    ConfigRejected,
-    /// A client was added, changed or removed.
-    #[serde(rename = "client.changed")]
-    ClientChanged,
-}
-
-/// How loud it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// All is well, or a peer made a mistake.
-    #[default]
-    Info,
-    /// An operator should look.
-    Warn,
-    /// An operator must look.
-    Error,
-}
-
-/// One line. What does not apply is left out.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Event {
-    /// RFC 3339 in UTC.
-    pub ts: String,
-    /// How loud it is.
-    pub level: Level,
-    /// What happened.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub event: Option<Kind>,
-    /// The id that the peer got in `X-Request-Id`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
-    /// The listener that took the request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub listener: Option<String>,
-    /// The client, once it is known to be registered; what an unknown one claimed, cut and escaped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_id: Option<String>,
-    /// The registered method.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth_method: Option<&'static str>,
-    /// The grant that was asked for, when there is such a grant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grant_type: Option<&'static str>,
-    /// What was granted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scope: Option<String>,
-    /// For which resources.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub aud: Vec<String>,
-    /// The token's id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jti: Option<String>,
-    /// The token's end, in Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exp: Option<i64>,
-    /// The certificate that the token is bound to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cnf_x5t_s256: Option<String>,
-    /// Subject of the certificate on the connection.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cert_subject: Option<String>,
-    /// Its serial number, in hexadecimal.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cert_serial: Option<String>,
-    /// Its last second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cert_not_after: Option<String>,
-    /// The peer's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub peer: Option<String>,
-    /// The TLS version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<&'static str>,
-    /// The key exchange group.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kx: Option<&'static str>,
-    /// Whether the TLS session was resumed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resumed: Option<bool>,
-    /// `success` or `failure`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<&'static str>,
-    /// The code on the wire.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<&'static str>,
-    /// The one reason; `certbind explain REASON` tells cause and cure.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
-    /// More for a person, without anything secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-    /// How long it took, in microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duration_us: Option<u64>,
-}
-
-/// A text of a peer's, fit for a log: cut, and without characters that act on a terminal or end a line.
-#[must_use]
-pub fn peer_text(text: &str) -> String {
-    if text.len() <= MAX_PEER_TEXT && text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-        return text.to_owned();
-    }
-    let cut = text.chars().take(MAX_PEER_TEXT);
-    cut.map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { '\u{fffd}' } else { c }).collect()
-}
-
 /// Takes events.
 pub trait Audit: Send + Sync {
-    /// Writes one event.
+    /// Writes one event, without a wait: for what has happened, whether or not it can be written down.
     fn record(&self, event: &Event);
+
+    /// Writes one event about what is to happen only if it is written down: await the receipt first. Whether that waits
+    /// for the disk is decided here, by the settings and the kind of the event, and by no caller.
+    fn record_durably(&self, event: &Event) -> Receipt {
+        self.record(event);
+        Receipt::written()
+    }
 }
 
 /// Writes to a file or a stream from a thread of its own, so that a slow disk does not hold up a request. Lines that
@@ -398,10 +283,5 @@ mod tests {
         }
         assert_eq!(shared.lost.load(Ordering::Relaxed), 2);
         assert_eq!(shared.lock().lines.len(), 3 * line.len());
-    }
-
-    #[test]
-    fn a_peers_text_is_cut() {
-        assert_eq!(peer_text(&"x".repeat(1_000_000)).len(), MAX_PEER_TEXT);
     }
 }

@@ -91,6 +91,11 @@ pub const REASONS: &[Reason] = &[
         "Send both parameters, the type letter for letter.",
     ),
     reason(
+        "audit_unavailable",
+        "The audit log could not be written, so the token was not handed out: log.audit_required is set.",
+        "Look at the disk of the audit log and at the error log. It goes on by itself when the disk does.",
+    ),
+    reason(
         "authorization_header",
         "The request has an Authorization header at the token endpoint. No method of this server uses one; there are no shared secrets here.",
         "In Go's x/oauth2 set AuthStyleInParams; elsewhere switch off client_secret_basic.",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use certbind_proto::cert::PeerCert;
 use certbind_proto::client::Client;
@@ -72,7 +72,7 @@ impl Flows {
             Ok(request) => self.decide(&request, context, now, &mut known).await,
             Err(fault) => Err(fault.into()),
         };
-        self.record(&outcome, context, &known, now, started);
+        let outcome = self.conclude(outcome, context, &known, now, started).await;
         outcome.map(|(minted, granted)| Issued {
             token: minted.token,
             expires_in: minted.expires_in,
@@ -121,26 +121,34 @@ impl Flows {
         Refusal::FailedTooOften
     }
 
-    fn record(
+    /// Writes the decision down. A token whose line cannot be kept stays here, and its refusal is the decision then.
+    async fn conclude(
         &self,
-        outcome: &Result<(Minted, Granted), Refusal>,
+        mut outcome: Result<(Minted, Granted), Refusal>,
         context: &Context,
         known: &Known,
         now: Timestamp,
         started: Instant,
-    ) {
-        let took = started.elapsed();
+    ) -> Result<(Minted, Granted), Refusal> {
         let auth_method = known.client.as_ref().map(|client| client.method.name().as_str());
         let mut event = base_event(context, known, now);
         event.auth_method = auth_method;
-        event.duration_us = Some(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-        match outcome {
-            Ok((minted, granted)) => describe_success(&mut event, minted, granted),
-            Err(refusal) => describe_refusal(&mut event, refusal),
+        event.duration_us = Some(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        if let Ok((minted, granted)) = &outcome {
+            describe_success(&mut event, minted, granted);
+            if let Err(fault) = self.audit.record_durably(&event).await {
+                outcome = Err(fault.into());
+            }
         }
-        self.audit.record(&event);
+        if let Err(refusal) = &outcome {
+            describe_refusal(&mut event, refusal);
+            self.audit.record(&event);
+        }
+        self.count(&outcome, auth_method.unwrap_or("unknown"), started.elapsed());
+        outcome
+    }
 
-        let auth_method = auth_method.unwrap_or("unknown");
+    fn count(&self, outcome: &Result<(Minted, Granted), Refusal>, auth_method: &'static str, took: Duration) {
         match outcome {
             Ok(_) => self.metrics.token_request(auth_method, "issued", took),
             Err(refusal) => {

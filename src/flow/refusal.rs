@@ -3,6 +3,7 @@
 use certbind_proto::error::ErrorCode;
 use certbind_proto::request::FormFault;
 
+use crate::audit::AuditUnavailable;
 use crate::authn::AuthnFault;
 use crate::grant::GrantFault;
 use crate::mint::MintFault;
@@ -61,6 +62,9 @@ pub enum Refusal {
     /// What was granted could not be put into a token.
     #[error(transparent)]
     Mint(#[from] MintFault),
+    /// Its token could not be written down, so it stays here.
+    #[error(transparent)]
+    Audit(#[from] AuditUnavailable),
     /// Too many failures from this address.
     #[error("too many failed authentications from this address")]
     FailedTooOften,
@@ -87,7 +91,7 @@ impl Refusal {
             Self::Authn(fault) => fault.code(),
             Self::Grant(fault) => fault.code(),
             Self::Mint(fault) => fault.code(),
-            Self::FailedTooOften | Self::AskedTooOften => ErrorCode::TemporarilyUnavailable,
+            Self::Audit(_) | Self::FailedTooOften | Self::AskedTooOften => ErrorCode::TemporarilyUnavailable,
         }
     }
 
@@ -99,6 +103,7 @@ impl Refusal {
             Self::Authn(fault) => fault.reason(),
             Self::Grant(fault) => fault.reason(),
             Self::Mint(fault) => fault.reason(),
+            Self::Audit(fault) => fault.reason(),
             Self::FailedTooOften => "failed_too_often",
             Self::AskedTooOften => "asked_too_often",
         }
@@ -109,7 +114,7 @@ impl Refusal {
     pub fn blame(&self) -> Blame {
         match self.code() {
             ErrorCode::ServerError => Blame::Us,
-            ErrorCode::TemporarilyUnavailable if matches!(self, Self::Authn(_)) => Blame::Us,
+            ErrorCode::TemporarilyUnavailable if matches!(self, Self::Authn(_) | Self::Audit(_)) => Blame::Us,
             _ => Blame::Peer,
         }
     }

@@ -169,6 +169,7 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
+    use crate::audit::AuditUnavailable;
     use crate::authn::ChainFault;
     use crate::grant::GrantFault;
     use crate::mint::MintFault;
@@ -194,6 +195,7 @@ mod tests {
             Err(GrantFault::ScopeNotAllowed.into()),
             Err(MintFault::Signing.into()),
             Err(RequestFault::BodyTooLarge.into()),
+            Err(AuditUnavailable.into()),
             Err(Refusal::AskedTooOften),
         ] {
             let case = format!("{outcome:?}");
@@ -241,6 +243,7 @@ mod tests {
             (RequestFault::BodyTooSlow.into(), 408),
             (Refusal::FailedTooOften, 429),
             (AuthnFault::Store(StoreError::Busy).into(), 503),
+            (AuditUnavailable.into(), 503),
             (MintFault::Signing.into(), 500),
         ] {
             let reply = refused(&refusal);
