@@ -18,6 +18,7 @@ pub mod serve;
 
 mod client_explain;
 mod clients;
+mod poll;
 mod report;
 mod token;
 mod trust_files;

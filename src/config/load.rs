@@ -3,17 +3,16 @@
 
 use std::path::Path;
 
-use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use certbind_proto::cert::Certificate;
 use certbind_proto::time::Timestamp;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
-use zeroize::Zeroizing;
 
 use super::check::{Draft, Named};
 use super::fault::{Complaint, Concern, Fault, Warning};
+use super::identity::Identity;
 use super::origin::Environment;
 use super::raw::RawConfig;
 use super::reference::{ReadFault, Reference};
@@ -21,7 +20,7 @@ use super::settings::IdentitySource;
 use super::url::{Issuer, WebOrigin};
 
 /// The longest certificate chain, bundle of anchors, or key, in bytes.
-const MAX_PEM: u64 = 1024 * 1024;
+pub(super) const MAX_PEM: u64 = 1024 * 1024;
 
 /// The longest revocation list, in bytes.
 const MAX_CRL: u64 = 64 * 1024 * 1024;
@@ -37,17 +36,6 @@ pub struct Files {
     pub trust: Vec<TrustFiles>,
     /// The authorities that may vouch for a `jwks_uri`, when a file names them.
     pub fetch_roots: Vec<CertificateDer<'static>>,
-}
-
-/// A certificate, good now, and the private key that belongs to it.
-#[derive(Debug)]
-pub struct Identity {
-    /// The server's own certificate and then its intermediates.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The private key. Its `Debug` tells nothing, and it is wiped when it is dropped.
-    pub key: Zeroizing<PrivateKeyDer<'static>>,
-    /// When the certificate ends.
-    pub not_after: Timestamp,
 }
 
 /// What a trust group vouches with.
@@ -93,39 +81,17 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn identity(&mut self, listener: &str, source: &IdentitySource) -> Option<Identity> {
-        let (cert_path, key_path) = (format!("{listener}.cert"), format!("{listener}.key"));
-        let chain = source.certificate.read(MAX_PEM, self.environment).map_err(Fault::Read);
-        let chain = chain.and_then(|pem| certificates(&pem));
-        let key = source.key.read_private(MAX_PEM, self.environment).map_err(Fault::Read);
-        let key = key.and_then(|pem| private_key(&pem));
-        let (chain, key) = (self.or_complain(&cert_path, chain), self.or_complain(&key_path, key));
-        let chain = chain?;
-        let leaf =
-            self.or_complain(&cert_path, chain.first().map_or(Err(Fault::CertificateUnreadable), certificate))?;
-        self.check_server_certificate(listener, &leaf);
-        let (key, public) = key?;
-        // The public key is the last thing in a SubjectPublicKeyInfo (RFC 5280 §4.1).
-        if !leaf.spki_der().ends_with(&public) {
-            self.complain(&key_path, Fault::KeyMismatch { certificate: cert_path });
-        }
-        Some(Identity { chain, key, not_after: leaf.not_after() })
-    }
-
-    fn check_server_certificate(&mut self, listener: &str, leaf: &Certificate) {
-        let path = format!("{listener}.cert");
-        let (from, until) = (leaf.not_before(), leaf.not_after());
-        if leaf.is_expired(self.now) {
-            return self.complain(&path, Fault::CertificateExpired { since: until });
-        }
-        if leaf.is_not_yet_valid(self.now) {
-            return self.complain(&path, Fault::CertificateNotYetValid { from });
-        }
-        let left = until.since(self.now);
-        if left < until.since(from) / 10 {
-            self.warn(&path, Concern::CertificateEnding { at: until, days: left.as_secs() / 86_400 });
-        }
-        if let Some(host) = self.host_of(listener).filter(|host| !names(leaf, host)) {
-            self.warn(&path, Concern::CertificateNamesOther { host });
+        match source.load(listener, self.environment, self.now) {
+            Ok(identity) => {
+                let host = self.host_of(listener);
+                let concerns = identity.concerns(host.as_deref(), self.now);
+                concerns.into_iter().for_each(|concern| self.warn(&format!("{listener}.cert"), concern));
+                Some(identity)
+            }
+            Err(faults) => {
+                faults.into_iter().for_each(|(path, fault)| self.complain(&path, fault));
+                None
+            }
         }
     }
 
@@ -214,17 +180,12 @@ impl Loader<'_> {
     }
 }
 
-fn certificate(der: &CertificateDer<'_>) -> Result<Certificate, Fault> {
+pub(super) fn certificate(der: &CertificateDer<'_>) -> Result<Certificate, Fault> {
     Certificate::parse(der).map_err(Fault::Certificate)
 }
 
-fn names(leaf: &Certificate, host: &str) -> bool {
-    let Ok(leaf) = webpki::EndEntityCert::try_from(leaf.der()) else { return false };
-    ServerName::try_from(host).is_ok_and(|host| leaf.verify_is_valid_for_subject_name(&host).is_ok())
-}
-
 /// The certificates of a PEM text, or the one that the bytes are.
-fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let found: Result<Vec<_>, _> = match is_der(bytes) {
         true => Ok(vec![CertificateDer::from(bytes.to_vec())]),
         false => CertificateDer::pem_slice_iter(bytes).collect(),
@@ -252,33 +213,6 @@ fn revocation_list(der: CertificateRevocationListDer<'static>) -> Option<Revocat
 /// DER of these begins with a SEQUENCE; PEM begins with letters or blanks.
 fn is_der(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0x30)
-}
-
-/// The key, and its public half as a certificate spells it.
-fn private_key(pem: &[u8]) -> Result<(Zeroizing<PrivateKeyDer<'static>>, Vec<u8>), Fault> {
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| Fault::KeyUnreadable)?;
-    let public = public_half(&key).ok_or(Fault::KeyUnreadable)?;
-    Ok((Zeroizing::new(key), public))
-}
-
-fn public_half(key: &PrivateKeyDer<'_>) -> Option<Vec<u8>> {
-    const CURVES: [&signature::EcdsaSigningAlgorithm; 3] = [
-        &signature::ECDSA_P256_SHA256_ASN1_SIGNING,
-        &signature::ECDSA_P384_SHA384_ASN1_SIGNING,
-        &signature::ECDSA_P521_SHA512_ASN1_SIGNING,
-    ];
-    let der = key.secret_der();
-    let rsa = |key: RsaKeyPair| key.public_key().as_ref().to_vec();
-    let ec = |key: EcdsaKeyPair| key.public_key().as_ref().to_vec();
-    let ed25519 = |key: Ed25519KeyPair| key.public_key().as_ref().to_vec();
-    match key {
-        PrivateKeyDer::Pkcs1(_) => RsaKeyPair::from_der(der).ok().map(rsa),
-        PrivateKeyDer::Sec1(_) => CURVES.iter().find_map(|c| EcdsaKeyPair::from_private_key_der(c, der).ok()).map(ec),
-        PrivateKeyDer::Pkcs8(_) => (CURVES.iter().find_map(|c| EcdsaKeyPair::from_pkcs8(c, der).ok()).map(ec))
-            .or_else(|| Ed25519KeyPair::from_pkcs8(der).ok().map(ed25519))
-            .or_else(|| RsaKeyPair::from_pkcs8(der).ok().map(rsa)),
-        _ => None,
-    }
 }
 
 /// The folder of the store is made at the first start, so only the one around it has to be there.

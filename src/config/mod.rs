@@ -7,6 +7,7 @@
 mod check;
 mod checker;
 mod fault;
+mod identity;
 pub mod keys;
 mod load;
 mod origin;
@@ -26,7 +27,8 @@ use std::path::PathBuf;
 use certbind_proto::time::Timestamp;
 
 pub use fault::{Complaint, Concern, Fault, Remark, Warning};
-pub use load::{Files, Identity, RevocationList, TrustFiles};
+pub use identity::Identity;
+pub use load::{Files, RevocationList, TrustFiles};
 pub use origin::{Environment, Origin, Position, Sources};
 pub use reference::{ReadFault, Reference, ReferenceFault};
 pub use settings::*;

@@ -15,7 +15,6 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -61,7 +60,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
 pub(super) struct Server<S> {
     service: Arc<S>,
     listener: Arc<str>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<tls::Acceptor>>,
     limits: Limits,
     observer: Arc<dyn Observer>,
     http1: http1::Builder,
@@ -78,7 +77,7 @@ impl<S: Service> Server<S> {
     ) -> Self {
         let tls = match transport {
             Transport::Plain => None,
-            Transport::Tls(config) => Some(TlsAcceptor::from(Arc::<ServerConfig>::clone(config))),
+            Transport::Tls(acceptor) => Some(Arc::clone(acceptor)),
         };
         Self { service, listener, tls, limits, observer, http1: http1(&limits), http2: http2(&limits) }
     }
@@ -101,7 +100,7 @@ impl<S: Service> Server<S> {
         };
 
         let began = Instant::now();
-        let outcome = handshake(stream, acceptor, self.limits.handshake).await;
+        let outcome = handshake(stream, acceptor.now(), self.limits.handshake).await;
         let stream = outcome.inspect_err(|fault| self.observer.handshake(Err(*fault), began.elapsed())).ok()?;
         let session = stream.get_ref().1;
         let (tls, certificate) = (tls::info(session), tls::peer_certificate(session));
@@ -181,7 +180,7 @@ fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
 /// The handshake under its deadline. A peer that is refused gets to see the alert.
 async fn handshake(
     stream: TcpStream,
-    acceptor: &TlsAcceptor,
+    acceptor: TlsAcceptor,
     deadline: Duration,
 ) -> Result<TlsStream<TcpStream>, HandshakeFault> {
     match timeout(deadline, acceptor.accept(stream).into_fallible()).await {

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -14,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::Server;
 use super::deadline::Limits;
-use super::{Observer, Service};
+use super::{Observer, Service, tls};
 
 /// Connections that the system may hold before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -43,8 +42,8 @@ pub struct Settings {
 pub enum Transport {
     /// Nothing: HTTP/1.1 in the clear, for the operator's own network.
     Plain,
-    /// TLS; see [`super::tls::server_config`].
-    Tls(Arc<ServerConfig>),
+    /// TLS.
+    Tls(Arc<tls::Acceptor>),
 }
 
 /// A socket that listens.

@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,6 +14,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, Error, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
+use tokio_rustls::TlsAcceptor;
 
 use super::PeerCert;
 use super::client_cert::{Demand, PossessionVerifier};
@@ -174,11 +176,37 @@ pub fn certified_key(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'st
     CertifiedKey::from_der(chain, key, &provider(Suites::Default))
 }
 
-/// What a listener needs for its handshakes.
-///
-/// # Errors
-/// rustls finds the settings at odds with each other, or there is no randomness for ticket keys.
-pub fn server_config(settings: &Settings) -> Result<Arc<ServerConfig>, Error> {
+/// What a listener's handshakes go by; exchanged as a whole while it runs.
+pub struct Acceptor {
+    config: ArcSwap<ServerConfig>,
+}
+
+impl Acceptor {
+    /// Handshakes by these settings.
+    ///
+    /// # Errors
+    /// rustls finds the settings at odds with each other, or there is no randomness for ticket keys.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        Ok(Self { config: ArcSwap::new(server_config(settings)?) })
+    }
+
+    /// Takes other settings for connections from now on; a handshake under way ends as it began. The ticket keys are new as well, so that
+    /// no session outlives the certificate that it was begun under.
+    ///
+    /// # Errors
+    /// As [`Acceptor::new`]; then nothing has changed.
+    pub fn replace(&self, settings: &Settings) -> Result<(), Error> {
+        self.config.store(server_config(settings)?);
+        Ok(())
+    }
+
+    /// For one handshake.
+    pub(super) fn now(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.config.load_full())
+    }
+}
+
+fn server_config(settings: &Settings) -> Result<Arc<ServerConfig>, Error> {
     let provider = Arc::new(provider(settings.suites));
     let algorithms = provider.signature_verification_algorithms;
     let possession = |demand| Arc::new(PossessionVerifier::new(algorithms, demand));

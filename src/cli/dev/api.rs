@@ -41,7 +41,7 @@ impl Api {
         anyhow::ensure!(payments.verifier.warm_up(SystemClock.now()).await, "the API cannot get the server's keys");
         let settings = net::Settings {
             name: "api".into(),
-            transport: Transport::Tls(tls::server_config(&tls_settings(setup)?)?),
+            transport: Transport::Tls(Arc::new(tls::Acceptor::new(&tls_settings(setup)?)?)),
             connections: Arc::new(Semaphore::new(net::affordable_connections(1000))),
             limits: Limits::default(),
             observer: Arc::new(()),

@@ -9,27 +9,28 @@ use anyhow::Context as _;
 use certbind_proto::time::{Clock as _, SystemClock};
 use hyper::Request;
 use hyper::body::Incoming;
-use rustls::sign::CertifiedKey;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::field::display;
 
 use super::config::SourceArgs;
-use super::trust_files::TrustWatch;
-use super::{Exit, log, report};
-use crate::config::{self, Config, Environment, Identity, Opened};
+use super::poll::Poll;
+use super::{Exit, log, trust_files};
+use crate::config::{self, Config, Environment, Opened};
 use crate::http::Endpoints;
 use crate::http::ops::Operations;
 use crate::metrics::Metrics;
 use crate::net::{self, ConnInfo, HandshakeFault, Listener, Observer, Service, TlsVersion, Transport, tls};
 use crate::registry::file::Watch;
 
+mod certificate;
 mod parts;
 pub(super) mod settings;
 
 pub use parts::Platform;
 
+use certificate::{Acceptors, Certificates};
 use parts::Parts;
 
 /// The number of the signal (the same on Linux, macOS and the BSDs).
@@ -103,7 +104,14 @@ pub struct Server {
     stop: watch::Sender<bool>,
     listeners: JoinSet<()>,
     metrics: Arc<Metrics>,
-    _watches: (TrustWatch, Watch),
+    _watches: Watches,
+}
+
+/// What follows files until it is dropped.
+struct Watches {
+    _trust: Poll,
+    _certificates: Poll,
+    _clients: Watch,
 }
 
 impl Server {
@@ -132,6 +140,8 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let parts = Parts::build(&config, files.trust, files.fetch_roots, environment, platform).await?;
+        let certificates = Certificates::new(&config, &files.mtls, files.public.as_ref(), environment, &parts.metrics)?;
+        let acceptors = certificates.acceptors();
         let mut server = Self {
             address: listener.local_address(),
             public_address: None,
@@ -139,9 +149,9 @@ impl Server {
             stop: watch::Sender::new(false),
             listeners: JoinSet::new(),
             metrics: Arc::clone(&parts.metrics),
-            _watches: parts.watch()?,
+            _watches: follow(&parts, certificates)?,
         };
-        server.listen(&config, &parts, listener, files.mtls, files.public)?;
+        server.listen(&config, &parts, listener, acceptors)?;
         server.listen_for_operations(&config, &parts)?;
         let (public, ops) = (server.public_address.map(display), server.ops_address.map(display));
         tracing::info!(issuer = config.issuer.as_str(), address = %server.address, public, ops, "ready");
@@ -178,36 +188,27 @@ impl Server {
         while self.listeners.join_next().await.is_some() {}
     }
 
-    fn listen(
-        &mut self,
-        config: &Config,
-        parts: &Parts,
-        listener: Listener,
-        identity: Identity,
-        public_identity: Option<Identity>,
-    ) -> anyhow::Result<()> {
+    fn listen(&mut self, config: &Config, parts: &Parts, listener: Listener, tls: Acceptors) -> anyhow::Result<()> {
         let connections = Arc::new(Semaphore::new(net::affordable_connections(config.limits.connections)));
-        let mut spawn = |name: &'static str, listener: Listener, tls: &tls::Settings, endpoints: Endpoints| {
+        let mut spawn = |name: &'static str, listener: Listener, acceptor: Arc<tls::Acceptor>, endpoints: Endpoints| {
             let settings = net::Settings {
                 name: name.into(),
-                transport: Transport::Tls(tls::server_config(tls)?),
+                transport: Transport::Tls(acceptor),
                 connections: Arc::clone(&connections),
                 limits: settings::connections(config),
                 observer: Arc::new(Counted { listener: name, metrics: Arc::clone(&parts.metrics) }),
             };
             self.listeners.spawn(listener.serve(settings, Arc::new(endpoints), self.stop.subscribe()));
-            anyhow::Ok(())
         };
         let url = config.mtls.public_url.as_str();
         let public_url = config.public.as_ref().map(|public| public.public_url.as_str());
-        let tls = settings::mtls(config, certified(parts, "mtls", identity)?);
-        spawn("mtls", listener, &tls, parts.endpoints(config, others(url, public_url)))?;
+        spawn("mtls", listener, tls.mtls, parts.endpoints(config, others(url, public_url)));
 
-        let (Some(public), Some(identity)) = (&config.public, public_identity) else { return Ok(()) };
+        let (Some(public), Some(acceptor)) = (&config.public, tls.public) else { return Ok(()) };
         let listener = bind(public.address)?;
         self.public_address = Some(listener.local_address());
-        let tls = settings::public(config, public, certified(parts, "public", identity)?);
-        spawn("public", listener, &tls, parts.endpoints(config, others(public.public_url.as_str(), Some(url))))
+        spawn("public", listener, acceptor, parts.endpoints(config, others(public.public_url.as_str(), Some(url))));
+        Ok(())
     }
 
     fn listen_for_operations(&mut self, config: &Config, parts: &Parts) -> anyhow::Result<()> {
@@ -230,9 +231,15 @@ fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
     Listener::bind(address).with_context(|| format!("cannot listen on {address}"))
 }
 
-fn certified(parts: &Parts, listener: &str, identity: Identity) -> anyhow::Result<CertifiedKey> {
-    parts.metrics.server_certificate_expiry(listener, report::seconds(identity.not_after));
-    Ok(tls::certified_key(identity.chain, identity.key.clone_key())?)
+/// Follows the files of the trust groups, of the server certificates and of the clients.
+fn follow(parts: &Parts, certificates: Certificates) -> io::Result<Watches> {
+    let trust = Arc::clone(&parts.trust);
+    let [of_trust, of_certificates, of_clients] = [(); 3].map(|()| parts.reporter());
+    Ok(Watches {
+        _trust: Poll::start("trust", move || trust_files::look(&trust, &of_trust))?,
+        _certificates: Poll::start("certificates", move || certificates.follow(&of_certificates))?,
+        _clients: parts.registry.watch(move |report| of_clients.clients(report)),
+    })
 }
 
 /// The authority of the other listener, unless both share one.

@@ -15,8 +15,8 @@ use super::settings;
 use crate::audit::{AuditFile, LineWriter};
 use crate::authn::Authenticator;
 use crate::authn::trust::TrustGroups;
-use crate::cli::trust_files::{self, TrustWatch};
-use crate::cli::{clients, report};
+use crate::cli::report::{self, Reporter};
+use crate::cli::{clients, trust_files};
 use crate::config::{self, Config, Environment, TrustFiles};
 use crate::flow::Flows;
 use crate::http::document::Document;
@@ -26,7 +26,7 @@ use crate::jwks_uri::PublishedKeys;
 use crate::metrics::Metrics;
 use crate::mint::Minter;
 use crate::mint::keys::SigningKeys;
-use crate::registry::file::{FileRegistry, Watch};
+use crate::registry::file::FileRegistry;
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{BoxFuture, FirstUse, ReplayKey, ReplayStore, StoreError};
 
@@ -49,9 +49,9 @@ impl Default for Platform {
 pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     platform: Platform,
-    registry: FileRegistry,
+    pub(super) registry: FileRegistry,
     store: Arc<SqliteStore>,
-    trust: Arc<TrustGroups>,
+    pub(super) trust: Arc<TrustGroups>,
     keys: SigningKeys,
     flows: Arc<Flows>,
     lines: Arc<LineWriter>,
@@ -133,14 +133,10 @@ impl Parts {
         }
     }
 
-    /// Follows the files of the trust groups and of the clients.
-    pub(super) fn watch(&self) -> std::io::Result<(TrustWatch, Watch)> {
-        let told = || (self.lines.clone(), Arc::clone(&self.metrics), Arc::clone(&self.platform.clock));
-        let (audit, metrics, clock) = told();
-        let trust = TrustWatch::start(Arc::clone(&self.trust), audit, metrics, clock)?;
-        let (audit, metrics, clock) = told();
-        let clients = self.registry.watch(move |report| report::clients(report, &*audit, &metrics, clock.now()));
-        Ok((trust, clients))
+    /// Tells what changes while the server runs.
+    pub(super) fn reporter(&self) -> Reporter {
+        let (metrics, clock) = (Arc::clone(&self.metrics), Arc::clone(&self.platform.clock));
+        Reporter { audit: self.lines.clone(), metrics, clock }
     }
 }
 

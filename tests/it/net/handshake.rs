@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use certbind::net::TlsVersion;
-use certbind::net::tls::{ClientCertificate, Resumption, Suites};
+use certbind::net::tls::{self, ClientCertificate, Resumption, Suites};
 use certbind_devpki::{Basic, Eku, Identity, Issuer, KeyAlgorithm, LeafSpec, Validity, Version};
 use certbind_proto::thumbprint::Thumbprint;
 use rustls::client::ResolvesClientCert;
@@ -222,6 +222,33 @@ async fn tls_res_c_and_d_a_ticket_is_worth_nothing_at_another_listener_or_after_
         let (kind, _) = come_again(&public, &mtls, &remembering(version)).await;
         assert_eq!(kind, Some(HandshakeKind::Full));
     }
+}
+
+#[tokio::test]
+async fn tls_res_c_a_ticket_is_worth_nothing_once_the_certificate_is_another() {
+    let rig = Rig::with(|setup| setup.tls.resumption = Resumption::StatelessTicket);
+    for version in [&TLS12, &TLS13] {
+        let client = remembering(version);
+        assert_eq!(come_again(&rig, &rig, &client).await.0, Some(HandshakeKind::Resumed));
+        rig.acceptor.replace(&rig.tls).unwrap();
+        let stream = rig.tls(&client).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+    }
+}
+
+#[tokio::test]
+async fn p5_a_new_certificate_counts_for_new_connections_and_open_ones_go_on() {
+    let rig = Rig::start();
+    let served =
+        async |client: &Client| rig.tls(client).await.unwrap().get_ref().1.peer_certificates().unwrap().to_vec();
+    let mut open = rig.tls(&Client::anonymous()).await.unwrap();
+    assert_eq!(served(&Client::anonymous()).await, PKI.server.chain());
+
+    let renewed = PKI.intermediate.leaf(&LeafSpec::server(validity())).unwrap();
+    let certificate = tls::certified_key(renewed.chain().to_vec(), renewed.key()).unwrap();
+    rig.acceptor.replace(&tls::Settings { certificate, ..rig.tls.clone() }).unwrap();
+    assert_eq!(served(&Client::anonymous()).await, renewed.chain());
+    assert!(exchange(&mut open, GET).await.unwrap().starts_with("- 1.3"));
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ pub(super) struct Setup {
 pub(super) struct Rig {
     pub(super) address: SocketAddr,
     pub(super) seen: Arc<Seen>,
+    pub(super) acceptor: Arc<tls::Acceptor>,
+    pub(super) tls: tls::Settings,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
@@ -146,10 +148,11 @@ impl Rig {
         let address = listener.local_address();
         let (stop, stopped) = watch::channel(false);
         let seen = Arc::new(Seen::default());
+        let acceptor = Arc::new(tls::Acceptor::new(&setup.tls).unwrap());
         let settings = Settings {
             name: "test".into(),
             transport: match setup.encrypted {
-                true => Transport::Tls(tls::server_config(&setup.tls).unwrap()),
+                true => Transport::Tls(Arc::clone(&acceptor)),
                 false => Transport::Plain,
             },
             connections: Arc::new(Semaphore::new(setup.connections)),
@@ -157,7 +160,7 @@ impl Rig {
             observer: seen.clone(),
         };
         let serving = tokio::spawn(listener.serve(settings, Arc::new(Mirror), stopped));
-        Self { address, seen, stop, serving }
+        Self { address, seen, acceptor, tls: setup.tls, stop, serving }
     }
 
     pub(super) fn stop(&self) {

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use certbind_devpki::Client;
+use certbind_devpki::{Client, Identity, LeafSpec, Validity};
+use certbind_proto::cert::Certificate;
 use certbind_proto::time::{Clock as _, SystemClock};
 use hyper::{StatusCode, Version};
+use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::client::{Asserter, Connection, billing, by_assertion, client};
+use super::client::{Asserter, Connection, billing, by_assertion, client, tls};
 use super::rig::{PKI, Process, Site, within};
 
 /// Replaces the list of revoked certificates by one that has these as well.
 fn revoke(site: &Site, number: u64, clients: &[&Client]) {
-    let validity = certbind_devpki::Validity::days_from(SystemClock.now().unix() - 3600, 30);
+    let validity = Validity::days_from(SystemClock.now().unix() - 3600, 30);
     let crl = PKI.revoke(number, clients, validity).unwrap();
     site.write("crl.pem", &(crl.pem() + &PKI.root_crl.pem()));
 }
@@ -122,6 +124,49 @@ async fn attack_41_a_broken_file_changes_nothing_and_is_told() {
     assert_eq!(connection.token(&billing()).await.unwrap().status, StatusCode::OK);
     let (_, metrics) = server.operations("/metrics").await;
     assert!(metrics.contains("certbind_config_last_reload_successful 1"), "{metrics}");
+}
+
+/// Replaces the server's certificate and its key, one after the other.
+fn renew(site: &Site, days: i64) -> Identity {
+    let validity = Validity::days_from(SystemClock.now().unix() - 3600, days);
+    let renewed = PKI.intermediate.leaf(&LeafSpec::server(validity)).unwrap();
+    site.write("server.pem", &renewed.chain_pem());
+    site.write_private("server.key", &renewed.key_pem());
+    renewed
+}
+
+/// The chain that a new connection is shown.
+async fn shown(server: &Process) -> Vec<CertificateDer<'static>> {
+    let stream = tls(server.address, None, &["h2"]).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_renewed_server_certificate_is_shown_and_a_bad_pair_is_not() {
+    let site = Site::new();
+    let server = site.start();
+    let traffic = Traffic::start(&server).await;
+    let renewed = renew(&site, 20);
+    events(&site, "config.reloaded", 1).await;
+    assert_eq!(shown(&server).await, renewed.chain());
+    let ends = |days| format!("certbind_server_certificate_expiry_timestamp_seconds{{listener=\"mtls\"}} {days}");
+    let not_after = Certificate::parse(renewed.certificate()).unwrap().not_after().unix();
+    let (_, metrics) = server.operations("/metrics").await;
+    assert!(metrics.contains(&ends(not_after)), "{metrics}");
+
+    site.write("server.pem", &PKI.billing.identity.chain_pem());
+    events(&site, "config.rejected", 1).await;
+    assert!(site.audit().iter().any(|event| event["detail"].to_string().contains("listen.mtls.key")));
+    assert_eq!(shown(&server).await, renewed.chain());
+    let (_, metrics) = server.operations("/metrics").await;
+    assert!(metrics.contains("certbind_config_last_reload_successful 0") && metrics.contains(&ends(not_after)));
+
+    let again = renew(&site, 25);
+    events(&site, "config.reloaded", 2).await;
+    assert_eq!(shown(&server).await, again.chain());
+    let (_, metrics) = server.operations("/metrics").await;
+    assert!(metrics.contains("certbind_config_last_reload_successful 1") && !metrics.contains(&ends(not_after)));
+    assert!(traffic.stop().await > 100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

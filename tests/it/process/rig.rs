@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
@@ -90,6 +91,14 @@ failed_auth_per_address = "off"
     pub(super) fn write(&self, name: &str, text: &str) {
         let beside = self.path(&format!("{name}.new~"));
         fs::write(&beside, text).unwrap();
+        fs::rename(beside, self.path(name)).unwrap();
+    }
+
+    /// The same for a file that only its owner may read.
+    pub(super) fn write_private(&self, name: &str, text: &str) {
+        let beside = self.path(&format!("{name}.new~"));
+        fs::write(&beside, text).unwrap();
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
         fs::rename(beside, self.path(name)).unwrap();
     }
 

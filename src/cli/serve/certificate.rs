@@ -1,0 +1,242 @@
+//! The server certificate of a listener: followed in its files, and exchanged together with its key.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use certbind_proto::time::Timestamp;
+use rustls::sign::CertifiedKey;
+
+use super::settings;
+use crate::cli::report::{self, Reporter};
+use crate::config::{Config, Environment, Fault, Identity, IdentitySource, WebOrigin};
+use crate::metrics::Metrics;
+use crate::net::tls;
+use crate::registry::Identity as FileIdentity;
+
+/// Certificate and key are replaced one after the other: how long they may not fit together before somebody is told.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where a listener finds its certificate, and what else its handshakes go by.
+pub(super) struct Source {
+    /// Its name in logs and metrics.
+    pub(super) listener: &'static str,
+    /// The table of the configuration: `listen.mtls`.
+    pub(super) table: &'static str,
+    /// The host that clients call it by.
+    pub(super) host: String,
+    /// The files.
+    pub(super) files: IdentitySource,
+    /// The rest; its certificate is the one in force.
+    pub(super) tls: tls::Settings,
+}
+
+/// A listener's certificate that follows its files.
+pub(super) struct ServerCertificate {
+    environment: Environment,
+    acceptor: Arc<tls::Acceptor>,
+    state: Mutex<State>,
+}
+
+struct State {
+    source: Source,
+    /// What the files were when the pair in force was read.
+    seen: Option<Pair>,
+    refused: Option<Refused>,
+}
+
+/// The identities of certificate and key; none where it is no file, or where it is gone.
+type Pair = [Option<FileIdentity>; 2];
+
+/// A pair that must not be used. It is read at every look, as time alone may make it good.
+struct Refused {
+    pair: Pair,
+    since: Instant,
+    told: bool,
+}
+
+/// What a look came to.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Nothing new, or nothing yet that is worth telling.
+    Nothing,
+    /// This pair is in force from now on.
+    Taken(Box<Identity>),
+    /// There is a pair that must not be used; the old one stays.
+    Refused(Unusable),
+}
+
+/// Why a pair must not be used.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// Everything that is wrong with the files, each with the key of the configuration that it is about.
+    Files(Vec<(String, Fault)>),
+    /// TLS cannot be spoken with it.
+    Tls(rustls::Error),
+}
+
+impl ServerCertificate {
+    /// Handshakes with the certificate that `source` holds already.
+    ///
+    /// # Errors
+    /// When the certificate cannot be used.
+    pub(super) fn new(source: Source, environment: Environment) -> Result<Self, rustls::Error> {
+        let acceptor = Arc::new(tls::Acceptor::new(&source.tls)?);
+        Ok(Self { environment, acceptor, state: Mutex::new(State { source, seen: None, refused: None }) })
+    }
+
+    /// What the listener's handshakes go by, now and later.
+    pub(super) fn acceptor(&self) -> Arc<tls::Acceptor> {
+        Arc::clone(&self.acceptor)
+    }
+
+    /// Looks at the files, takes a pair that is new and good, and tells what came of it.
+    pub(super) fn follow(&self, reporter: &Reporter) {
+        let found = self.look(reporter.now(), Instant::now());
+        let source = &self.state().source;
+        let files = format!("server certificate of `{}`", source.table);
+        match found {
+            Found::Nothing => {}
+            Found::Taken(identity) => {
+                reporter.metrics.server_certificate_expiry(source.listener, report::seconds(identity.not_after()));
+                reporter.taken_over(&files);
+                for concern in identity.concerns(Some(&source.host), reporter.now()) {
+                    tracing::warn!("{files}: {concern}");
+                }
+            }
+            Found::Refused(why) => reporter.refused(&files, &why),
+        }
+    }
+
+    /// The same without a word. Waits on the disk, so not for an async task.
+    fn look(&self, now: Timestamp, at: Instant) -> Found {
+        let mut state = self.state();
+        let pair = state.source.pair(&self.environment);
+        if state.seen == Some(pair) && state.refused.is_none() {
+            return Found::Nothing;
+        }
+        let outcome = state.source.files.load(state.source.table, &self.environment, now);
+        if state.source.pair(&self.environment) != pair {
+            // It changed while it was read; the next look sees it whole.
+            return Found::Nothing;
+        }
+        let outcome = outcome.map_err(Unusable::Files).and_then(|identity| {
+            let is_new = identity.chain != state.source.tls.certificate.cert;
+            self.exchange(&mut state.source.tls, &identity).map_err(Unusable::Tls)?;
+            Ok((identity, is_new))
+        });
+        match outcome {
+            Err(why) => state.refuse(pair, why, at),
+            Ok((identity, is_new)) => {
+                state.seen = Some(pair);
+                let was_told = state.refused.take().is_some_and(|refused| refused.told);
+                if is_new || was_told { Found::Taken(Box::new(identity)) } else { Found::Nothing }
+            }
+        }
+    }
+
+    fn exchange(&self, in_force: &mut tls::Settings, identity: &Identity) -> Result<(), rustls::Error> {
+        if identity.chain != in_force.certificate.cert {
+            let certificate = certified(identity)?;
+            let settings = tls::Settings { certificate, ..in_force.clone() };
+            self.acceptor.replace(&settings)?;
+            *in_force = settings;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    fn pair(&self, environment: &Environment) -> Pair {
+        let IdentitySource { certificate, key } = &self.files;
+        [certificate, key].map(|reference| reference.file(environment).and_then(|path| FileIdentity::at(&path)))
+    }
+}
+
+impl State {
+    /// Says so once for each bad pair, and only when it stays.
+    fn refuse(&mut self, pair: Pair, why: Unusable, at: Instant) -> Found {
+        let refused = self.refused.get_or_insert(Refused { pair, since: at, told: false });
+        if refused.told && refused.pair != pair {
+            *refused = Refused { pair, since: at, told: false };
+        }
+        refused.pair = pair;
+        if refused.told || at.duration_since(refused.since) < PATIENCE {
+            return Found::Nothing;
+        }
+        refused.told = true;
+        Found::Refused(why)
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(faults) => {
+                let faults: Vec<_> = faults.iter().map(|(key, fault)| format!("{key}: {fault}")).collect();
+                f.write_str(&faults.join("; "))
+            }
+            Self::Tls(error) => write!(f, "TLS cannot use it: {error}"),
+        }
+    }
+}
+
+fn certified(identity: &Identity) -> Result<CertifiedKey, rustls::Error> {
+    tls::certified_key(identity.chain.clone(), identity.key.clone_key())
+}
+
+/// The certificates of all listeners that speak TLS.
+pub(super) struct Certificates {
+    mtls: ServerCertificate,
+    public: Option<ServerCertificate>,
+}
+
+/// What the handshakes of each listener go by.
+pub(super) struct Acceptors {
+    pub(super) mtls: Arc<tls::Acceptor>,
+    pub(super) public: Option<Arc<tls::Acceptor>>,
+}
+
+impl Certificates {
+    /// With the pairs that were read with the configuration.
+    ///
+    /// # Errors
+    /// When TLS cannot be spoken with one of them.
+    pub(super) fn new(
+        config: &Config,
+        mtls: &Identity,
+        public: Option<&Identity>,
+        environment: &Environment,
+        metrics: &Metrics,
+    ) -> Result<Self, rustls::Error> {
+        let new = |listener, table, url: &WebOrigin, files: &IdentitySource, tls, identity: &Identity| {
+            metrics.server_certificate_expiry(listener, report::seconds(identity.not_after()));
+            let source = Source { listener, table, host: url.host().to_owned(), files: files.clone(), tls };
+            ServerCertificate::new(source, environment.clone())
+        };
+        let (own, tls) = (&config.mtls, settings::mtls(config, certified(mtls)?));
+        let mtls = new("mtls", "listen.mtls", &own.public_url, &own.identity, tls, mtls)?;
+        let public = config.public.as_ref().zip(public).map(|(own, identity)| {
+            let tls = settings::public(config, own, certified(identity)?);
+            new("public", "listen.public", &own.public_url, &own.identity, tls, identity)
+        });
+        Ok(Self { mtls, public: public.transpose()? })
+    }
+
+    pub(super) fn acceptors(&self) -> Acceptors {
+        let public = self.public.as_ref().map(ServerCertificate::acceptor);
+        Acceptors { mtls: self.mtls.acceptor(), public }
+    }
+
+    /// Takes what is new and good, and tells what came of it.
+    pub(super) fn follow(&self, reporter: &Reporter) {
+        std::iter::once(&self.mtls).chain(&self.public).for_each(|certificate| certificate.follow(reporter));
+    }
+}
+
+#[cfg(test)]
+mod tests;
