@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use certbind::store::sqlite::{Settings, SqliteStore};
-use certbind::store::{FirstUse, ReplayKey, ReplayStore as _};
+use certbind::store::{FirstUse, ReplayKey, ReplayStore as _, Use};
 use certbind_proto::time::{Clock as _, SystemClock};
 use tokio::task::JoinSet;
 
@@ -25,7 +25,8 @@ pub(crate) async fn fill(data_dir: &Path, count: usize) -> anyhow::Result<()> {
         let mut uses = JoinSet::new();
         for number in numbers {
             let (store, key) = (Arc::clone(&store), ReplayKey::of("filled", &number.to_string()));
-            uses.spawn(async move { store.first_use(key, now.plus(LIFE), now).await });
+            let used = Use { key, issued: Some(now), keep_until: now.plus(LIFE) };
+            uses.spawn(async move { store.first_use(used, now).await });
         }
         for outcome in uses.join_all().await {
             ensure!(outcome? == FirstUse::Yes, "the store was not empty");

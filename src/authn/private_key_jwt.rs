@@ -10,7 +10,7 @@ use certbind_proto::time::Timestamp;
 
 use super::{Authenticator, AuthnFault};
 use crate::jwks_uri::Wanted;
-use crate::store::{FirstUse, ReplayKey};
+use crate::store::{FirstUse, ReplayKey, Use};
 
 /// What an assertion is held against, for every client alike.
 #[derive(Clone, Debug)]
@@ -55,7 +55,8 @@ impl Authenticator {
     /// one's `jti`.
     pub(super) async fn use_up(&self, client_id: &str, assertion: &Accepted, now: Timestamp) -> Result<(), AuthnFault> {
         let key = ReplayKey::of(client_id, &assertion.jti);
-        match self.replay.first_use(key, assertion.keep_until, now).await? {
+        let used = Use { key, issued: assertion.issued, keep_until: assertion.keep_until };
+        match self.replay.first_use(used, now).await? {
             FirstUse::Yes => Ok(()),
             FirstUse::No => Err(AuthnFault::AssertionReplayed),
         }

@@ -2,7 +2,7 @@
 //!
 //! Each takes a way to open a fresh, empty store. They panic with the promise that was broken.
 #![doc(hidden)]
-#![allow(clippy::expect_used, missing_docs, reason = "tests, shared by the engines")]
+#![allow(clippy::expect_used, clippy::panic, missing_docs, reason = "tests, shared by the engines")]
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -11,7 +11,10 @@ use std::time::Duration;
 use certbind_proto::time::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{BoxFuture, FirstUse, KeyStore, ReplayKey, ReplayStore, StoreError, StoredKey};
+use super::{
+    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, ReplayKey, ReplayStore, Revision,
+    Revisions, Revocation, RevocationStore, Revoked, RevokedId, StoreError, StoredKey, Use, Written,
+};
 
 /// The time at which everything here happens.
 pub const NOW: Timestamp = Timestamp::from_unix(1_795_375_800);
@@ -40,6 +43,45 @@ pub fn keys<S: KeyStore + 'static>(open: &dyn Fn() -> Arc<S>) {
     one_key_of_many_at_once(&[open()]);
 }
 
+/// Everything that [`ClientStore`] promises within one process.
+pub fn clients<S: ClientStore + Changes + 'static>(open: &dyn Fn() -> Arc<S>) {
+    a_client_is_written_when_what_is_there_is_as_expected(&*open());
+    of_each_client_the_last_change_is_told(&*open());
+    one_of_many_creates_a_client(&[open()]);
+}
+
+/// Everything that [`RevocationStore`] promises within one process.
+pub fn revocations<S: RevocationStore + Changes + 'static>(open: &dyn Fn() -> Arc<S>) {
+    a_revocation_is_told_until_it_is_over(&*open());
+    a_second_revocation_takes_nothing_back(&*open());
+}
+
+/// Of many servers that create a client at the same moment, one does.
+pub fn one_of_many_creates_a_client<S: ClientStore + 'static>(stores: &[Arc<S>]) {
+    let written = at_once(16, stores, |store, n| wait(put(store, "billing", &n.to_string(), Expected::Absent)));
+    let done = written.iter().filter(|written| matches!(written, Written::Done(_))).count();
+    assert_eq!(done, 1, "of 16 that create a client one does: {written:?}");
+}
+
+/// A change of `one` is told by `other`, which is the same store opened a second time, within a second.
+pub fn a_change_is_told_to_others<S: ClientStore + RevocationStore + KeyStore + Changes>(one: &S, other: &S) {
+    let mut told = other.changes();
+    let before = *told.borrow_and_update();
+    wait(put(one, "billing", "{}", Expected::Absent));
+    soon_told(&mut told, |now| now.clients > before.clients);
+    wait(one.revoke(revocation("t1", soon()), NOW));
+    soon_told(&mut told, |now| now.revocations > before.revocations);
+    wait(one.insert_if_none(signing_key("told", "ES256")));
+    soon_told(&mut told, |now| now.keys > before.keys);
+}
+
+fn soon_told(told: &mut tokio::sync::watch::Receiver<Revisions>, expected: impl FnMut(&Revisions) -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let soon =
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(1), told.wait_for(expected)).await.is_ok() });
+    assert!(soon, "a change of another server is told within a second");
+}
+
 /// Of 200 calls at the same moment, spread over `stores` (which are one store, opened several times), one is first.
 pub fn one_of_many_at_once<S: ReplayStore + 'static>(stores: &[Arc<S>]) {
     let key = ReplayKey::of("batch", "raced");
@@ -57,7 +99,7 @@ pub fn one_key_of_many_at_once<S: KeyStore + 'static>(stores: &[Arc<S>]) {
 
 /// Asks `store` and waits for the answer.
 pub fn first_use(store: &impl ReplayStore, key: ReplayKey, keep_until: Timestamp, now: Timestamp) -> FirstUse {
-    wait(store.first_use(key, keep_until, now))
+    wait(store.first_use(Use { key, issued: Some(now), keep_until }, now))
 }
 
 /// Waits for an answer that must come.
@@ -110,9 +152,10 @@ fn a_clock_that_goes_back_opens_nothing(store: &impl ReplayStore) {
     // A clock ten years ahead, for long enough that everything is swept.
     let ahead = NOW.plus(Duration::from_secs(10 * 365 * 86_400));
     for n in 0..20_000 {
-        let _ = try_wait(store.first_use(ReplayKey::of("batch", &format!("ahead {}", n % 8)), ahead, ahead));
+        let key = ReplayKey::of("batch", &format!("ahead {}", n % 8));
+        let _ = try_wait(store.first_use(Use { key, issued: None, keep_until: ahead }, ahead));
     }
-    let replayed = try_wait(store.first_use(old, soon(), NOW));
+    let replayed = try_wait(store.first_use(Use { key: old, issued: None, keep_until: soon() }, NOW));
     assert!(!matches!(replayed, Ok(FirstUse::Yes)), "the clock is back and the assertion is refused: {replayed:?}");
 }
 
@@ -130,6 +173,94 @@ fn the_first_key_of_an_algorithm_stays(store: &impl KeyStore) {
     let other = signing_key("other", "EdDSA");
     assert_eq!(wait(store.insert_if_none(other.clone())), other);
     assert_eq!(wait(store.load()), [first, other]);
+}
+
+fn a_client_is_written_when_what_is_there_is_as_expected(store: &(impl ClientStore + Changes)) {
+    let mut told = store.changes();
+    let absent = Written::NotAsExpected { there: None };
+    assert_eq!(wait(put(store, "billing", "1", Expected::Present)), absent);
+    assert_eq!(wait(store.delete_client("billing".into(), Expected::Present, NOW)), absent);
+    assert!(!told.has_changed().expect("the store is there"), "nothing changed, nothing is told");
+
+    let first = done(wait(put(store, "billing", "1", Expected::Absent)));
+    assert_eq!(told.borrow_and_update().clients, first, "a change is told before its caller hears of it");
+    let there = Written::NotAsExpected { there: Some(first) };
+    assert_eq!(wait(put(store, "billing", "2", Expected::Absent)), there);
+    assert_eq!(wait(put(store, "billing", "2", Expected::Revision(first - 1))), there);
+    let second = done(wait(put(store, "billing", "2", Expected::Revision(first))));
+    assert!(second > first, "revisions grow");
+    let there = Written::NotAsExpected { there: Some(second) };
+    assert_eq!(wait(store.delete_client("billing".into(), Expected::Revision(first), NOW)), there);
+    done(wait(store.delete_client("billing".into(), Expected::Revision(second), NOW)));
+    assert_eq!(wait(put(store, "billing", "3", Expected::Present)), absent);
+    done(wait(put(store, "billing", "3", Expected::Absent)));
+}
+
+fn of_each_client_the_last_change_is_told(store: &impl ClientStore) {
+    assert_eq!(wait(store.clients_since(0)), []);
+    let later = NOW.plus(Duration::from_secs(1));
+    done(wait(put(store, "billing", "1", Expected::Absent)));
+    let ledger = done(wait(put(store, "ledger", "1", Expected::Absent)));
+    let billing = done(wait(store.put_client("billing".into(), "2".into(), Expected::Present, later)));
+    let gone = done(wait(store.delete_client("ledger".into(), Expected::Present, later)));
+    let changes = wait(store.clients_since(0));
+    assert_eq!(changes.iter().map(ClientChange::revision).collect::<Vec<_>>(), [billing, gone]);
+    let ClientChange::Written(client) = &changes[0] else { panic!("billing is there: {changes:?}") };
+    assert_eq!((client.client_id.as_str(), client.metadata.as_str()), ("billing", "2"));
+    assert_eq!((client.created, client.updated), (NOW, later));
+    assert_eq!(changes[1], ClientChange::Removed { client_id: "ledger".into(), revision: gone });
+    assert_eq!(wait(store.clients_since(billing)), changes[1..]);
+    assert_eq!(wait(store.clients_since(gone)), []);
+    assert!(ledger < billing);
+    done(wait(store.put_client("ledger".into(), "3".into(), Expected::Absent, later)));
+    let ClientChange::Written(client) = &wait(store.clients_since(gone))[0] else { panic!("ledger is back") };
+    assert_eq!(client.created, later, "a client that comes back is a new one");
+}
+
+fn a_revocation_is_told_until_it_is_over(store: &(impl RevocationStore + Changes)) {
+    let later = soon().plus(Duration::from_secs(60));
+    let (short, long) = (revocation("short", soon()), revocation("long", later));
+    let first = wait(store.revoke(short, NOW));
+    let second = wait(store.revoke(long, NOW));
+    assert!(second > first, "revisions grow");
+    assert_eq!(store.changes().borrow().revocations, second, "and are told");
+    assert_eq!(wait(store.revocations_since(0, NOW)), [(first, short), (second, long)]);
+    assert_eq!(wait(store.revocations_since(first, soon())), [(second, long)]);
+    assert_eq!(wait(store.revocations_since(0, soon())).len(), 2, "the end is inclusive");
+    assert_eq!(wait(store.revocations_since(0, later)), [(second, long)]);
+}
+
+fn a_second_revocation_takes_nothing_back(store: &impl RevocationStore) {
+    let later = soon().plus(Duration::from_secs(60));
+    wait(store.revoke(revocation("t", later), NOW));
+    let again = wait(store.revoke(Revocation { revoked: later, ..revocation("t", soon()) }, NOW));
+    let merged = Revocation { revoked: later, ..revocation("t", later) };
+    assert_eq!(wait(store.revocations_since(0, NOW)), [(again, merged)]);
+    let of_client = Revocation { what: Revoked::Client, ..merged };
+    wait(store.revoke(of_client, NOW));
+    assert_eq!(wait(store.revocations_since(0, NOW)).len(), 2, "what is revoked is told apart");
+}
+
+fn put<'a>(
+    store: &'a (impl ClientStore + ?Sized),
+    client_id: &str,
+    metadata: &str,
+    expected: Expected,
+) -> BoxFuture<'a, Result<Written, StoreError>> {
+    store.put_client(client_id.to_owned(), metadata.to_owned(), expected, NOW)
+}
+
+fn done(written: Written) -> Revision {
+    match written {
+        Written::Done(revision) => revision,
+        Written::NotAsExpected { there } => panic!("not written: {there:?} is there"),
+    }
+}
+
+/// The revocation of a token.
+#[must_use]
+pub fn revocation(jti: &str, keep_until: Timestamp) -> Revocation {
+    Revocation { what: Revoked::Token, id: RevokedId::of_token(jti), revoked: NOW, keep_until }
 }
 
 /// Makes `calls` calls from as many threads, behind a barrier, and gives their answers.

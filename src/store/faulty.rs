@@ -5,8 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use certbind_proto::time::Timestamp;
+use tokio::sync::watch;
 
-use super::{BoxFuture, FirstUse, KeyStore, ReplayKey, ReplayStore, StoreError, StoredKey};
+use super::{
+    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, ReplayStore, Revision, Revisions,
+    Revocation, RevocationStore, StoreError, StoredKey, Use, Written,
+};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +71,8 @@ impl<S> FaultyStore<S> {
 }
 
 impl<S: ReplayStore> ReplayStore for FaultyStore<S> {
-    fn first_use(
-        &self,
-        key: ReplayKey,
-        keep_until: Timestamp,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<FirstUse, StoreError>> {
-        Box::pin(self.break_call(async move { self.inner.first_use(key, keep_until, now).await }))
+    fn first_use(&self, used: Use, now: Timestamp) -> BoxFuture<'_, Result<FirstUse, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.first_use(used, now).await }))
     }
 
     fn live_entries(&self) -> u64 {
@@ -95,17 +94,67 @@ impl<S: KeyStore> KeyStore for FaultyStore<S> {
     }
 }
 
+impl<S: ClientStore> ClientStore for FaultyStore<S> {
+    fn clients_since(&self, since: Revision) -> BoxFuture<'_, Result<Vec<ClientChange>, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.clients_since(since).await }))
+    }
+
+    fn put_client(
+        &self,
+        client_id: String,
+        metadata: String,
+        expected: Expected,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.put_client(client_id, metadata, expected, now).await }))
+    }
+
+    fn delete_client(
+        &self,
+        client_id: String,
+        expected: Expected,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.delete_client(client_id, expected, now).await }))
+    }
+}
+
+impl<S: RevocationStore> RevocationStore for FaultyStore<S> {
+    fn revoke(&self, revocation: Revocation, now: Timestamp) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.revoke(revocation, now).await }))
+    }
+
+    fn revocations_since(
+        &self,
+        since: Revision,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<(Revision, Revocation)>, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.revocations_since(since, now).await }))
+    }
+}
+
+impl<S: Changes> Changes for FaultyStore<S> {
+    fn changes(&self) -> watch::Receiver<Revisions> {
+        self.inner.changes()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::ReplayKey;
     use crate::store::memory::MemoryStore;
+
+    fn used(jti: &str, now: Timestamp) -> Use {
+        Use { key: ReplayKey::of("batch", jti), issued: None, keep_until: now }
+    }
 
     #[tokio::test]
     async fn the_nth_call_fails_and_the_others_do_not() {
         let store = FaultyStore::new(MemoryStore::new(), Fault::NthCall(2));
         let now = Timestamp::from_unix(0);
         for (jti, works) in [("a", true), ("b", false), ("b", true)] {
-            assert_eq!(store.first_use(ReplayKey::of("batch", jti), now, now).await.is_ok(), works);
+            assert_eq!(store.first_use(used(jti, now), now).await.is_ok(), works);
         }
         store.set(Fault::Down);
         assert!(store.load().await.is_err());
@@ -115,9 +164,9 @@ mod tests {
     #[tokio::test]
     async fn a_lost_answer_leaves_the_key_used() {
         let store = FaultyStore::new(MemoryStore::new(), Fault::LostAnswer);
-        let (key, now) = (ReplayKey::of("batch", "a"), Timestamp::from_unix(0));
-        assert!(store.first_use(key, now, now).await.is_err());
+        let now = Timestamp::from_unix(0);
+        assert!(store.first_use(used("a", now), now).await.is_err());
         store.set(Fault::None);
-        assert_eq!(store.first_use(key, now, now).await.ok(), Some(FirstUse::No));
+        assert_eq!(store.first_use(used("a", now), now).await.ok(), Some(FirstUse::No));
     }
 }

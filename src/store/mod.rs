@@ -1,12 +1,16 @@
-//! What must outlive a request or a restart: used `jti`s (RFC 7523 §3) and signing keys.
+//! What must outlive a request or a restart: used `jti`s (RFC 7523 §3), signing keys, clients and revocations.
 //!
 //! A store answers or fails; it never guesses. Whoever asks and gets a [`StoreError`] refuses the request:
 //! a token whose assertion is not on disk would be a token for whoever replays it.
 
+mod changes;
+mod clients;
 pub mod conformance;
 pub mod faulty;
 pub mod memory;
+mod replay;
 mod replay_index;
+mod revocations;
 pub mod sqlite;
 
 use std::error::Error;
@@ -16,35 +20,21 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use certbind_proto::time::Timestamp;
 use zeroize::Zeroizing;
 
+pub use changes::{Changes, Revision, Revisions};
+pub use clients::{ClientChange, ClientStore, Expected, StoredClient, Written};
+pub use replay::{FirstUse, ReplayKey, ReplayStore, Use};
+pub use revocations::{Revocation, RevocationStore, Revoked, RevokedId};
+
+/// Everything that a server keeps, in one engine.
+pub trait Store: ReplayStore + KeyStore + ClientStore + RevocationStore + Changes {}
+
+impl<S: ReplayStore + KeyStore + ClientStore + RevocationStore + Changes> Store for S {}
+
 /// The future of a store call.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Remembers which assertions were used (RFC 7523 §3, point 7; OpenID Connect Core §9).
-pub trait ReplayStore: Send + Sync {
-    /// Records `key` until `keep_until` inclusive, durably, and says whether this was its first use.
-    ///
-    /// While a key is live, one call in all gets [`FirstUse::Yes`], however many ask at once, in however many
-    /// processes, and also over a crash. A key may be used again when `now` is after `keep_until`.
-    ///
-    /// # Errors
-    /// The store cannot tell or cannot write: nothing may be issued.
-    fn first_use(
-        &self,
-        key: ReplayKey,
-        keep_until: Timestamp,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<FirstUse, StoreError>>;
-
-    /// How many keys are held now. Costs nothing; for the metric.
-    fn live_entries(&self) -> u64;
-
-    /// Whether the last write succeeded. Costs nothing; for readiness.
-    fn is_healthy(&self) -> bool;
-}
 
 /// Holds the keys that sign access tokens.
 pub trait KeyStore: Send + Sync {
@@ -60,48 +50,6 @@ pub trait KeyStore: Send + Sync {
     /// # Errors
     /// The store cannot be written.
     fn insert_if_none(&self, key: StoredKey) -> BoxFuture<'_, Result<StoredKey, StoreError>>;
-}
-
-/// Names one use of one assertion: a hash of the client and its `jti`.
-///
-/// The client is part of it, so two clients may use the same `jti` (RFC 7519 §4.1.7 asks for no more). 128 bits are
-/// enough: two inputs with the same hash make the store refuse the second one, never accept anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ReplayKey([u8; 16]);
-
-impl ReplayKey {
-    /// The key of this client's `jti`. Both are taken byte by byte; their lengths are hashed along, so that no two
-    /// pairs run together.
-    #[must_use]
-    pub fn of(client_id: &str, jti: &str) -> Self {
-        let mut hash = digest::Context::new(&digest::SHA256);
-        for part in [client_id, jti] {
-            hash.update(&(part.len() as u64).to_be_bytes());
-            hash.update(part.as_bytes());
-        }
-        let mut key = [0; 16];
-        key.copy_from_slice(&hash.finish().as_ref()[..16]);
-        Self(key)
-    }
-
-    /// As an engine writes it.
-    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-
-    /// As an engine wrote it.
-    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-}
-
-/// Whether a key was used for the first time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirstUse {
-    /// It was, and it is on record now.
-    Yes,
-    /// It was used before.
-    No,
 }
 
 /// A private signing key as it lies in the store.
@@ -132,6 +80,9 @@ pub enum StoreError {
     /// The clock stands before what was already forgotten: whether the key was used cannot be told.
     #[error("the clock went back to a time whose used assertions were already forgotten")]
     ClockBehind,
+    /// The assertion may have been used on a database whose last writes were lost: whether it was cannot be told.
+    #[error("the database was replaced by a copy that may lack the latest uses; the assertion is from before that")]
+    BeforeFailOver,
     /// What lies in the store is damaged.
     #[error("the store is damaged")]
     Corrupt(#[source] Option<Cause>),
@@ -174,15 +125,6 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn r7523_3_7c_the_key_is_client_and_jti_and_no_two_pairs_run_together() {
-        let keys = [("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", ""), ("c", "ab")].map(|(c, j)| ReplayKey::of(c, j));
-        for (i, key) in keys.iter().enumerate() {
-            assert!(!keys[..i].contains(key), "pair {i} has the key of another");
-        }
-        assert_eq!(ReplayKey::of("ab", "c"), keys[0]);
-    }
 
     #[test]
     fn a_stored_key_does_not_print_its_secret() {

@@ -103,6 +103,8 @@ pub struct Expect<'a> {
 pub struct Accepted {
     /// Used once for each client (OpenID Connect Core §9).
     pub jti: String,
+    /// Its `iat`, if it has one.
+    pub issued: Option<Timestamp>,
     /// Its `exp`.
     pub expires: Timestamp,
     /// How long the `jti` must be remembered: as long as this very assertion would pass.
@@ -202,7 +204,11 @@ pub fn check(parsed: &Parsed<'_>, expect: &Expect<'_>, now: Timestamp) -> Result
     check_audience(claims.get("aud"), expect)?;
     let expires = check_dates(claims, expect, now)?;
     let keep_until = expires.plus(claims::tolerated(expect.clock_skew));
-    Ok(Accepted { jti: jti(claims)?.to_owned(), expires, keep_until })
+    let issued = match claims::date(claims, "iat") {
+        Date::At(issued) => Some(issued),
+        Date::Absent | Date::Malformed => None,
+    };
+    Ok(Accepted { jti: jti(claims)?.to_owned(), issued, expires, keep_until })
 }
 
 /// Kinds of JWT exclude each other (RFC 8725 §3.12). An absent or generic `typ` is let through: the claims of an

@@ -28,7 +28,7 @@ use crate::mint::Minter;
 use crate::mint::keys::SigningKeys;
 use crate::registry::file::FileRegistry;
 use crate::store::sqlite::{self, SqliteStore};
-use crate::store::{BoxFuture, FirstUse, ReplayKey, ReplayStore, StoreError};
+use crate::store::{BoxFuture, FirstUse, ReplayStore, StoreError, Use};
 
 /// What a server asks the machine for; tests give their own.
 #[derive(Clone)]
@@ -147,15 +147,10 @@ struct Timed {
 }
 
 impl ReplayStore for Timed {
-    fn first_use(
-        &self,
-        key: ReplayKey,
-        keep_until: Timestamp,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<FirstUse, StoreError>> {
+    fn first_use(&self, used: Use, now: Timestamp) -> BoxFuture<'_, Result<FirstUse, StoreError>> {
         Box::pin(async move {
             let started = Instant::now();
-            let outcome = self.store.first_use(key, keep_until, now).await;
+            let outcome = self.store.first_use(used, now).await;
             self.metrics.store_operation("first_use", started.elapsed());
             outcome
         })

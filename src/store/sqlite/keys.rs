@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::super::{StoreError, StoredKey};
 use super::checksum;
+use super::revisions::{self, Kind};
 
 /// Every key, oldest first.
 pub(super) fn load(connection: &Connection) -> Result<Vec<StoredKey>, StoreError> {
@@ -36,6 +37,7 @@ pub(super) fn insert_if_none(connection: &mut Connection, key: StoredKey) -> Res
         "INSERT INTO signing_keys (kid, algorithm, pkcs8, created, checksum) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![key.kid, key.algorithm, *key.pkcs8, key.created.millis(), sum(&key)],
     )?;
+    revisions::next(&transaction, Kind::Keys)?;
     transaction.commit()?;
     Ok(key)
 }

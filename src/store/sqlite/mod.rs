@@ -3,10 +3,13 @@
 //! Why a log and an index in memory instead of a unique index on disk: `docs/decisions/0004-replay-log.md`.
 
 mod checksum;
+mod clients;
 mod files;
 mod keys;
 mod queue;
 mod replay;
+mod revisions;
+mod revocations;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -20,12 +23,15 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use certbind_proto::time::Timestamp;
-use rusqlite::ErrorCode;
-use tokio::sync::oneshot;
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{oneshot, watch};
 
 use self::queue::Queue;
 use self::writer::{Call, Gauges, Reply, Writer};
-use super::{BoxFuture, FirstUse, KeyStore, ReplayKey, ReplayStore, StoreError, StoredKey};
+use super::{
+    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, ReplayStore, Revision, Revisions,
+    Revocation, RevocationStore, StoreError, StoredKey, Use, Written,
+};
 
 /// How the engine is set up. Only the folder comes from the operator.
 #[derive(Clone, Debug)]
@@ -64,6 +70,7 @@ pub struct SqliteStore {
     calls: Arc<Queue<Call>>,
     gauges: Arc<Gauges>,
     deadline: Duration,
+    changes: watch::Receiver<Revisions>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -81,12 +88,14 @@ impl SqliteStore {
         let connection = schema::open(&path, settings.lock_timeout)?;
         let gauges = Arc::new(Gauges::default());
         let calls = Arc::new(Queue::new(settings.max_waiting));
-        let mut writer = Writer::new(connection, settings, Arc::clone(&calls), Arc::clone(&gauges))?;
+        let (changed, mut changes) = watch::channel(Revisions::default());
+        let mut writer = Writer::new(connection, settings, Arc::clone(&calls), Arc::clone(&gauges), changed)?;
+        changes.mark_unchanged();
         let thread = thread::Builder::new()
             .name("store".into())
             .spawn(move || writer.run())
             .map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
-        Ok(Self { calls, gauges, deadline: settings.deadline, writer: Some(thread) })
+        Ok(Self { calls, gauges, deadline: settings.deadline, changes, writer: Some(thread) })
     }
 
     /// Hands a call to the writer and waits for its answer, not longer than the deadline.
@@ -104,16 +113,27 @@ impl SqliteStore {
             }
         })
     }
+
+    /// Has `work` done by the writer. Work whose caller has gone by then is left undone.
+    fn with_connection<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        self.ask(|reply: Reply<T>| {
+            Call::Other(Box::new(move |connection| {
+                if reply.is_closed() {
+                    return Box::new(|| {});
+                }
+                let outcome = work(connection);
+                Box::new(move || drop(reply.send(outcome)))
+            }))
+        })
+    }
 }
 
 impl ReplayStore for SqliteStore {
-    fn first_use(
-        &self,
-        key: ReplayKey,
-        keep_until: Timestamp,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<FirstUse, StoreError>> {
-        self.ask(move |reply| Call::FirstUse { key, keep_until, now, reply })
+    fn first_use(&self, used: Use, now: Timestamp) -> BoxFuture<'_, Result<FirstUse, StoreError>> {
+        self.ask(move |reply| Call::FirstUse { used, now, reply })
     }
 
     fn live_entries(&self) -> u64 {
@@ -127,11 +147,56 @@ impl ReplayStore for SqliteStore {
 
 impl KeyStore for SqliteStore {
     fn load(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>> {
-        self.ask(move |reply| Call::LoadKeys { reply })
+        self.with_connection(|connection| keys::load(connection))
     }
 
     fn insert_if_none(&self, key: StoredKey) -> BoxFuture<'_, Result<StoredKey, StoreError>> {
-        self.ask(move |reply| Call::InsertKey { key, reply })
+        self.with_connection(|connection| keys::insert_if_none(connection, key))
+    }
+}
+
+impl ClientStore for SqliteStore {
+    fn clients_since(&self, since: Revision) -> BoxFuture<'_, Result<Vec<ClientChange>, StoreError>> {
+        self.with_connection(move |connection| clients::since(connection, since))
+    }
+
+    fn put_client(
+        &self,
+        client_id: String,
+        metadata: String,
+        expected: Expected,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+        self.with_connection(move |connection| clients::write(connection, &client_id, Some(&metadata), expected, now))
+    }
+
+    fn delete_client(
+        &self,
+        client_id: String,
+        expected: Expected,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+        self.with_connection(move |connection| clients::write(connection, &client_id, None, expected, now))
+    }
+}
+
+impl RevocationStore for SqliteStore {
+    fn revoke(&self, revocation: Revocation, now: Timestamp) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        self.with_connection(move |connection| revocations::add(connection, &revocation, now))
+    }
+
+    fn revocations_since(
+        &self,
+        since: Revision,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<(Revision, Revocation)>, StoreError>> {
+        self.with_connection(move |connection| revocations::since(connection, since, now))
+    }
+}
+
+impl Changes for SqliteStore {
+    fn changes(&self) -> watch::Receiver<Revisions> {
+        self.changes.clone()
     }
 }
 

@@ -12,7 +12,7 @@ use super::super::StoreError;
 const APPLICATION_ID: i64 = 0x6362_6e64;
 
 /// Step n leads from format n to format n + 1. A step that was released never changes.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
 
 /// The newest format.
 const KNOWN: u32 = MIGRATIONS.len() as u32;

@@ -17,6 +17,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::ReplayKey;
 use crate::store::conformance::{self, NOW, first_use, signing_key, soon, try_wait, wait};
 
 fn data_dir() -> TempDir {
@@ -33,13 +34,20 @@ fn key(n: impl ToString) -> ReplayKey {
     ReplayKey::of("batch", &n.to_string())
 }
 
+fn used(n: impl ToString, keep_until: Timestamp) -> Use {
+    Use { key: key(n), issued: None, keep_until }
+}
+
 fn database(dir: &TempDir) -> Connection {
     Connection::open(dir.path().join(files::FILE)).unwrap()
 }
 
 impl SqliteStore {
     fn tamper(&self, change: impl FnOnce(&Connection) + Send + 'static) {
-        wait(self.ask(move |reply| Call::Tamper { change: Box::new(change), reply }));
+        wait(self.with_connection(move |connection| {
+            change(connection);
+            Ok(())
+        }));
     }
 }
 
@@ -51,6 +59,17 @@ fn the_sqlite_store_conforms() {
     let open = || Arc::new(open(fresh.lock().unwrap().next().unwrap()));
     conformance::replay(&open);
     conformance::keys(&open);
+    conformance::clients(&open);
+    conformance::revocations(&open);
+}
+
+#[test]
+fn two_servers_on_one_folder_tell_each_other_what_changed() {
+    let dir = data_dir();
+    let servers = [Arc::new(open(&dir)), Arc::new(open(&dir))];
+    conformance::a_change_is_told_to_others(&*servers[0], &*servers[1]);
+    let dir = data_dir();
+    conformance::one_of_many_creates_a_client(&[Arc::new(open(&dir)), Arc::new(open(&dir))]);
 }
 
 #[test]
@@ -124,8 +143,26 @@ fn fault_27_a_newer_database_is_refused_and_left_alone() {
     drop(open(&dir));
     database(&dir).pragma_update(None, "user_version", 999).unwrap();
     let before = fs::read(dir.path().join(files::FILE)).unwrap();
-    assert!(matches!(SqliteStore::open(&Settings::new(dir.path())), Err(StoreError::Newer { found: 999, known: 1 })));
+    assert!(matches!(SqliteStore::open(&Settings::new(dir.path())), Err(StoreError::Newer { found: 999, known: 2 })));
     assert_eq!(fs::read(dir.path().join(files::FILE)).unwrap(), before);
+}
+
+#[test]
+fn fault_27_a_database_of_the_format_before_is_brought_up_to_date_and_keeps_what_it_holds() {
+    let dir = data_dir();
+    let made = {
+        let store = open(&dir);
+        assert_eq!(first_use(&store, key(1), soon(), NOW), FirstUse::Yes);
+        wait(store.insert_if_none(signing_key("k1", "ES256")))
+    };
+    let database = database(&dir);
+    database.execute_batch("DROP TABLE revisions; DROP TABLE clients; DROP TABLE revocations").unwrap();
+    database.pragma_update(None, "user_version", 1).unwrap();
+    drop(database);
+    let store = open(&dir);
+    assert_eq!(first_use(&store, key(1), soon(), NOW), FirstUse::No);
+    assert_eq!(wait(store.load()), [made]);
+    assert_eq!(wait(store.clients_since(0)), []);
 }
 
 #[test]
@@ -372,7 +409,7 @@ fn fault_5_on_a_full_disk_nothing_is_first_and_the_store_recovers_by_itself() {
 }
 
 fn is_unavailable(store: &SqliteStore, n: usize) -> bool {
-    match try_wait(store.first_use(key(n), soon(), NOW)) {
+    match try_wait(store.first_use(used(n, soon()), NOW)) {
         Ok(first) => {
             assert_eq!(first, FirstUse::Yes);
             false
@@ -391,7 +428,7 @@ fn fault_4_a_locked_store_fails_within_two_seconds_and_recovers() {
     let other = database(&dir);
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let start = Instant::now();
-    assert!(matches!(try_wait(store.first_use(key(1), soon(), NOW)), Err(StoreError::Busy)));
+    assert!(matches!(try_wait(store.first_use(used(1, soon()), NOW)), Err(StoreError::Busy)));
     assert!(start.elapsed() < Duration::from_secs(2));
     assert!(!store.is_healthy());
     other.execute_batch("COMMIT").unwrap();
@@ -404,7 +441,7 @@ fn a_caller_that_went_away_before_its_turn_uses_nothing_up() {
     let dir = data_dir();
     let store = open(&dir);
     let gone = oneshot::channel().0;
-    store.calls.push(Call::FirstUse { key: key(1), keep_until: soon(), now: NOW, reply: gone }).unwrap();
+    store.calls.push(Call::FirstUse { used: used(1, soon()), now: NOW, reply: gone }).unwrap();
     assert_eq!(first_use(&store, key(1), soon(), NOW), FirstUse::Yes);
 }
 
@@ -414,9 +451,9 @@ fn fault_22_a_store_that_holds_all_it_may_refuses_until_times_are_over() {
     let store = SqliteStore::open(&Settings { max_entries: 1000, ..Settings::new(dir.path()) }).unwrap();
     use_up(&store, 0..1000, soon(), NOW);
     let later = soon().plus(Duration::from_secs(2 * 3600));
-    assert!(matches!(try_wait(store.first_use(key(1000), soon(), NOW)), Err(StoreError::Full)));
+    assert!(matches!(try_wait(store.first_use(used(1000, soon()), NOW)), Err(StoreError::Full)));
     assert_eq!(first_use(&store, key(0), soon(), NOW), FirstUse::No, "nothing was evicted to make room");
-    let made_room = (0..10_000).any(|_| try_wait(store.first_use(key(1000), later, later)).is_ok());
+    let made_room = (0..10_000).any(|_| try_wait(store.first_use(used(1000, later), later)).is_ok());
     assert!(made_room, "what is over makes room");
 }
 
@@ -432,7 +469,7 @@ fn fault_22_rows_whose_time_is_over_leave_the_file_and_stay_refused() {
     assert!(rows < 6000, "{rows} rows are left of 5000 live ones");
     let store = open(&dir);
     for n in [0, 1000, 2999] {
-        let replayed = try_wait(store.first_use(key(n), soon(), NOW));
+        let replayed = try_wait(store.first_use(used(n, soon()), NOW));
         assert!(matches!(replayed, Ok(FirstUse::No) | Err(StoreError::ClockBehind)), "with the clock set back: {n}");
     }
     let rows: i64 = database(&dir).query_row("SELECT min(length(key)) FROM replay", [], |row| row.get(0)).unwrap();
@@ -458,7 +495,7 @@ fn use_up(store: &SqliteStore, keys: std::ops::Range<usize>, keep_until: Timesta
     for keys in keys.chunks(4096) {
         let ask = |n: &usize| {
             let (reply, answer) = oneshot::channel();
-            store.calls.push(Call::FirstUse { key: key(n), keep_until, now, reply }).unwrap();
+            store.calls.push(Call::FirstUse { used: used(n, keep_until), now, reply }).unwrap();
             answer
         };
         let answers: Vec<_> = keys.iter().map(ask).collect();

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use certbind_proto::time::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::super::replay_index::{Known, ReplayIndex};
-use super::super::{FirstUse, ReplayKey, StoreError, StoredKey};
+use super::super::{FirstUse, ReplayKey, Revisions, StoreError, Use};
 use super::queue::{Queue, Wish};
 use super::replay::{self, ReplayLog};
-use super::{Settings, keys};
+use super::{Settings, keys, revisions};
 
 /// The most calls in one commit.
 const GROUP: usize = 512;
@@ -21,37 +21,25 @@ const GROUP: usize = 512;
 /// How often a failing disk is tried while nobody calls.
 const PROBE: Duration = Duration::from_millis(500);
 
-/// How long the writer sleeps when all is well and nobody calls.
-const IDLE: Duration = Duration::from_secs(3600);
+/// How long at most the changes of another process stay unseen.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What callers ask.
 pub(super) enum Call {
-    FirstUse {
-        key: ReplayKey,
-        keep_until: Timestamp,
-        now: Timestamp,
-        reply: Reply<FirstUse>,
-    },
-    InsertKey {
-        key: StoredKey,
-        reply: Reply<StoredKey>,
-    },
-    LoadKeys {
-        reply: Reply<Vec<StoredKey>>,
-    },
-    /// Lets a test change the connection, to bring a fault about.
-    #[cfg(test)]
-    Tamper {
-        change: Tamper,
-        reply: Reply<()>,
-    },
+    /// Whether an assertion is used for the first time: the one call that comes often, and is served in groups.
+    FirstUse { used: Use, now: Timestamp, reply: Reply<FirstUse> },
+    /// Anything else, with the reply inside.
+    Other(Work),
 }
 
-#[cfg(test)]
-type Tamper = Box<dyn FnOnce(&Connection) + Send>;
+/// Work on the connection, done between two groups.
+pub(super) type Work = Box<dyn FnOnce(&mut Connection) -> Answer + Send>;
+
+/// Hands over what came of it. A change is told to everybody first, so that whoever made it finds it in force.
+pub(super) type Answer = Box<dyn FnOnce()>;
 
 /// What is told without asking the writer.
 #[derive(Debug)]
@@ -86,12 +74,14 @@ pub(super) struct Writer {
     max_entries: usize,
     gather: Duration,
     expected: usize,
+    changes: watch::Sender<Revisions>,
+    seen_version: i64,
+    looked: Instant,
 }
 
 /// A call for a first use.
-struct Use {
-    key: ReplayKey,
-    keep_until: Timestamp,
+struct Asked {
+    used: Use,
     now: Timestamp,
     reply: Reply<FirstUse>,
 }
@@ -105,19 +95,39 @@ impl Writer {
         settings: &Settings,
         calls: Arc<Queue<Call>>,
         gauges: Arc<Gauges>,
+        changes: watch::Sender<Revisions>,
     ) -> Result<Self, StoreError> {
         let (mut index, mut log) = (ReplayIndex::new(), ReplayLog::default());
         log.follow(&connection, &mut index)?;
         keys::load(&connection)?;
         gauges.live_entries.store(index.held() as u64, Ordering::Relaxed);
+        // The version before the revisions: what changes in between is looked at once more.
+        let seen_version = revisions::data_version(&connection)?;
+        changes.send_replace(revisions::load(&connection)?);
         let (max_entries, gather) = (settings.max_entries, settings.gather);
-        Ok(Self { connection, index, log, calls, gauges, max_entries, gather, expected: 1 })
+        let looked = Instant::now();
+        Ok(Self {
+            connection,
+            index,
+            log,
+            calls,
+            gauges,
+            max_entries,
+            gather,
+            expected: 1,
+            changes,
+            seen_version,
+            looked,
+        })
     }
 
     /// Serves until the queue is closed and empty.
     pub(super) fn run(&mut self) {
         while let Some(group) = self.calls.take(self.wish()) {
             let uses = self.serve_others(group);
+            if self.looked.elapsed() >= LOOK {
+                self.look();
+            }
             if uses.is_empty() {
                 self.probe();
                 continue;
@@ -131,31 +141,46 @@ impl Writer {
     }
 
     fn wish(&self) -> Wish {
-        let idle = if self.gauges.is_healthy() { IDLE } else { PROBE };
+        let idle = if self.gauges.is_healthy() { LOOK } else { PROBE };
         Wish { expected: self.expected, gather: self.gather, most: GROUP, idle }
     }
 
-    /// Answers what is not a first use, and gives the rest; callers that have gone are dropped.
-    fn serve_others(&mut self, group: Vec<Call>) -> Vec<Use> {
+    /// Tells what another process has changed. A database that cannot be read is looked at again soon.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        match revisions::data_version(&self.connection) {
+            Ok(version) if version != self.seen_version && self.tell() => self.seen_version = version,
+            _ => {}
+        }
+    }
+
+    /// Tells the revisions when they have grown; says whether they could be read.
+    fn tell(&self) -> bool {
+        let Ok(found) = revisions::load(&self.connection) else { return false };
+        self.changes.send_if_modified(|known| std::mem::replace(known, found) != found);
+        true
+    }
+
+    /// Does what is not a first use, and gives the rest; callers that have gone are dropped.
+    fn serve_others(&mut self, group: Vec<Call>) -> Vec<Asked> {
         let mut uses = Vec::with_capacity(group.len());
+        let mut answers = Vec::new();
         for call in group {
             match call {
                 Call::FirstUse { reply, .. } if reply.is_closed() => {}
-                Call::FirstUse { key, keep_until, now, reply } => uses.push(Use { key, keep_until, now, reply }),
-                Call::InsertKey { key, reply } => drop(reply.send(keys::insert_if_none(&mut self.connection, key))),
-                Call::LoadKeys { reply } => drop(reply.send(keys::load(&self.connection))),
-                #[cfg(test)]
-                Call::Tamper { change, reply } => {
-                    change(&self.connection);
-                    drop(reply.send(Ok(())));
-                }
+                Call::FirstUse { used, now, reply } => uses.push(Asked { used, now, reply }),
+                Call::Other(work) => answers.push(work(&mut self.connection)),
             }
         }
+        if !answers.is_empty() {
+            self.tell();
+        }
+        answers.into_iter().for_each(|answer| answer());
         uses
     }
 
     /// Answers a group, and says how many calls came meanwhile.
-    fn serve(&mut self, uses: Vec<Use>) -> usize {
+    fn serve(&mut self, uses: Vec<Asked>) -> usize {
         let answers = if uses.iter().all(|used| self.is_replay(used)) {
             // Nothing to write: replays cost no disk.
             Ok(uses.iter().map(|_| Ok(FirstUse::No)).collect())
@@ -173,17 +198,17 @@ impl Writer {
         meanwhile
     }
 
-    fn is_replay(&self, used: &Use) -> bool {
-        self.index.look(&used.key, used.keep_until, used.now) == Known::Used
+    fn is_replay(&self, Asked { used, now, .. }: &Asked) -> bool {
+        self.index.look(&used.key, used.keep_until, *now) == Known::Used
     }
 
     /// Decides and records a group in one transaction. Only what is on disk becomes known to the index.
-    fn commit(&mut self, uses: &[Use]) -> Result<Answers, StoreError> {
+    fn commit(&mut self, uses: &[Asked]) -> Result<Answers, StoreError> {
         self.leave_broken_transaction()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         self.log.follow(&transaction, &mut self.index)?;
         let mut staged = HashMap::with_capacity(uses.len());
-        let answers = uses.iter().map(|used| decide(&self.index, &mut staged, used, self.max_entries)).collect();
+        let answers = uses.iter().map(|asked| decide(&self.index, &mut staged, asked, self.max_entries)).collect();
         self.log.append(&transaction, staged.iter())?;
         self.log.sweep(&transaction, self.index.horizon())?;
         transaction.commit()?;
@@ -234,10 +259,10 @@ impl Drop for Writer {
 fn decide(
     index: &ReplayIndex,
     staged: &mut HashMap<ReplayKey, Timestamp>,
-    used: &Use,
+    Asked { used, now, .. }: &Asked,
     max_entries: usize,
 ) -> Result<FirstUse, StoreError> {
-    match index.look(&used.key, used.keep_until, used.now) {
+    match index.look(&used.key, used.keep_until, *now) {
         Known::Used => Ok(FirstUse::No),
         Known::Forgotten => Err(StoreError::ClockBehind),
         Known::Fresh if staged.contains_key(&used.key) => Ok(FirstUse::No),
@@ -250,7 +275,7 @@ fn decide(
 }
 
 /// One failed commit fails everyone in it: nothing that may be lost is answered as first.
-fn reply_all(uses: Vec<Use>, answers: Result<Answers, StoreError>) {
+fn reply_all(uses: Vec<Asked>, answers: Result<Answers, StoreError>) {
     match answers {
         Ok(answers) => {
             for (used, answer) in uses.into_iter().zip(answers) {
