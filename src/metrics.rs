@@ -235,6 +235,12 @@ impl Metrics {
         self.reload(|rejected| rejected.insert(files.to_owned()));
     }
 
+    /// The files whose last change was not taken over.
+    #[must_use]
+    pub fn rejected(&self) -> Vec<String> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     fn reload(&self, change: impl FnOnce(&mut BTreeSet<String>) -> bool) {
         let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut rejected);
@@ -256,6 +262,11 @@ impl Metrics {
     /// When a listener's certificate ends, in Unix seconds.
     pub fn server_certificate_expiry(&self, listener: &str, unix: f64) {
         self.server_certificate_expiry.get_or_create(&Listener { listener: listener.to_owned() }).set(unix);
+    }
+
+    /// There may be fewer trust groups than before.
+    pub fn forget_crls(&self) {
+        self.crl_next_update.clear();
     }
 
     /// When a trust group's revocation lists are due, in Unix seconds.

@@ -211,15 +211,15 @@ pub struct TrustGroups {
 impl TrustGroups {
     /// These groups.
     #[must_use]
-    pub fn new(groups: Vec<TrustGroup>) -> Self {
+    pub fn new(groups: impl IntoIterator<Item = Arc<TrustGroup>>) -> Self {
         let all = Self::default();
         all.replace(groups);
         all
     }
 
     /// Takes other groups from now on.
-    pub fn replace(&self, groups: Vec<TrustGroup>) {
-        let named = groups.into_iter().map(|group| (group.name.clone(), Arc::new(group)));
+    pub fn replace(&self, groups: impl IntoIterator<Item = Arc<TrustGroup>>) {
+        let named = groups.into_iter().map(|group| (group.name.clone(), group));
         self.groups.store(Arc::new(named.collect()));
     }
 

@@ -87,7 +87,7 @@ pub fn run(
 pub fn check(args: &ConfigArgs, environment: Environment, now: Timestamp, out: &mut dyn Write) -> io::Result<Exit> {
     let sources = args.sources.sources(environment);
     let (complaints, warnings, beyond) = match config::open(&sources, now) {
-        Ok(Opened { checked, files }) => {
+        Ok(Opened { checked, files, .. }) => {
             let beyond = beyond_the_file(&checked.config, files.trust, &sources.environment, now);
             (Vec::new(), checked.warnings, beyond)
         }

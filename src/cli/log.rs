@@ -13,8 +13,10 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
+use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload::{self, Handle};
 
 use crate::audit::peer_text;
 use crate::config::{LogFormat, LogLevel};
@@ -28,6 +30,19 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 #[must_use = "dropping it ends the wait for the last lines"]
 pub struct Log {
     waiting: Arc<AtomicUsize>,
+    volume: Volume,
+}
+
+/// How much is logged: what turns it up and down. The default turns nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Volume(Option<Handle<LevelFilter, Registry>>);
+
+impl Volume {
+    /// Logs from this level on.
+    pub fn set(&self, level: LogLevel) {
+        // It fails only when the log is gone.
+        let _ = self.0.as_ref().map(|handle| handle.reload(filter(level)));
+    }
 }
 
 /// Starts the log of this process.
@@ -38,13 +53,7 @@ pub struct Log {
 /// # Errors
 /// When no thread can be started.
 pub fn start(format: LogFormat, level: LogLevel) -> io::Result<Log> {
-    let filter = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
+    let (filter, handle) = reload::Layer::new(filter(level));
     let (out, lines) = sync_channel::<String>(MAX_WAITING);
     let waiting = Arc::<AtomicUsize>::default();
     let written = Arc::clone(&waiting);
@@ -58,7 +67,25 @@ pub fn start(format: LogFormat, level: LogLevel) -> io::Result<Log> {
     let lines = Lines { format, clock: Arc::new(SystemClock), out, waiting: Arc::clone(&waiting) };
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
     let _ = tracing::subscriber::set_global_default(subscriber);
-    Ok(Log { waiting })
+    Ok(Log { waiting, volume: Volume(Some(handle)) })
+}
+
+const fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+impl Log {
+    /// What turns it up and down.
+    #[must_use]
+    pub fn volume(&self) -> Volume {
+        self.volume.clone()
+    }
 }
 
 impl Drop for Log {

@@ -1,6 +1,7 @@
 //! Trust groups as the configuration names them, and their files when they change.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use certbind_proto::time::Timestamp;
 
@@ -20,19 +21,41 @@ pub(super) fn load(
     environment: &Environment,
     now: Timestamp,
 ) -> anyhow::Result<TrustGroups> {
-    let groups = config.trust.iter().zip(files).map(|(group, files)| {
-        let loaded = match paths(group, environment) {
-            Some((ca, crls)) => {
-                TrustGroup::load(&group.name, policy(group), ca, crls, now).map_err(anyhow::Error::from)
-            }
-            None => {
-                let crls: Vec<_> = files.crls.into_iter().map(|list| list.der).collect();
-                TrustGroup::new(&group.name, policy(group), files.anchors, &crls, now).map_err(anyhow::Error::from)
-            }
-        };
-        loaded.map_err(|fault| Unusable(format!("trust group `{}`: {fault:#}", group.name)).into())
+    let groups = config.trust.iter().zip(files).map(|(group, files)| load_one(group, files, environment, now));
+    Ok(TrustGroups::new(groups.collect::<anyhow::Result<Vec<_>>>()?))
+}
+
+/// The groups of another configuration: those that it has as before are the same ones, with all that they remember.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn reload(
+    (before, in_force): (&Config, &TrustGroups),
+    (config, files): (&Config, Vec<TrustFiles>),
+    environment: &Environment,
+    now: Timestamp,
+) -> anyhow::Result<Vec<Arc<TrustGroup>>> {
+    let groups = config.trust.iter().zip(files).map(|(group, files)| match in_force.group(&group.name) {
+        Ok(same) if before.trust.contains(group) => Ok(same),
+        _ => load_one(group, files, environment, now),
     });
-    Ok(TrustGroups::new(groups.collect::<anyhow::Result<_>>()?))
+    groups.collect()
+}
+
+fn load_one(
+    group: &config::TrustGroup,
+    files: TrustFiles,
+    environment: &Environment,
+    now: Timestamp,
+) -> anyhow::Result<Arc<TrustGroup>> {
+    let loaded = match paths(group, environment) {
+        Some((ca, crls)) => TrustGroup::load(&group.name, policy(group), ca, crls, now).map_err(anyhow::Error::from),
+        None => {
+            let crls: Vec<_> = files.crls.into_iter().map(|list| list.der).collect();
+            TrustGroup::new(&group.name, policy(group), files.anchors, &crls, now).map_err(anyhow::Error::from)
+        }
+    };
+    loaded.map(Arc::new).map_err(|fault| Unusable(format!("trust group `{}`: {fault:#}", group.name)).into())
 }
 
 fn paths(group: &config::TrustGroup, environment: &Environment) -> Option<(PathBuf, Vec<PathBuf>)> {
@@ -57,11 +80,16 @@ const fn policy(group: &config::TrustGroup) -> Policy {
 /// Reads the files that have changed. What is taken over or refused is told once.
 pub(super) fn look(groups: &TrustGroups, reporter: &Reporter) {
     for group in groups.all() {
-        let files = format!("trust group `{}`", group.name());
+        let files = named(group.name());
         match group.refresh(reporter.now()) {
             Ok(Refreshed::Unchanged) => {}
-            Ok(Refreshed::Changed) => reporter.taken_over(&files),
+            Ok(Refreshed::Changed) => reporter.taken_over(&files, ""),
             Err(fault) => reporter.refused(&files, &fault),
         }
     }
+}
+
+/// The files of a group in logs and reports.
+pub(super) fn named(group: &str) -> String {
+    format!("trust group `{group}`")
 }

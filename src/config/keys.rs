@@ -92,6 +92,19 @@ const LATER_WORDS: &[(&str, &str, &str)] = &[
     ("storage.engine", "postgres", "storage in PostgreSQL"),
 ];
 
+/// What may change while the server runs; a new value of any other key needs a restart.
+pub(super) const LIVE: &[&str] = &[
+    "assertions.clock_skew",
+    "assertions.max_lifetime",
+    "limits.",
+    "log.level",
+    "resource.N.",
+    "tokens.bound",
+    "tokens.cap_at_certificate_expiry",
+    "tokens.lifetime",
+    "trust.N.",
+];
+
 /// Tables that may be left out whole, with all that would be required in them.
 pub(super) const OPTIONAL_TABLES: &[&str] = &["listen.public", "listen.ops"];
 
@@ -380,6 +393,12 @@ pub(super) fn node(pattern: &str) -> Option<Node> {
 /// The key at this path, numbers and all.
 pub(super) fn at(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == pattern_of(path))
+}
+
+/// Whether a new value at this path is taken by a running server.
+pub(super) fn is_live(path: &str) -> bool {
+    let pattern = pattern_of(path);
+    LIVE.iter().any(|live| pattern == *live || (live.ends_with('.') && pattern.starts_with(live)))
 }
 
 /// The path with `N` for each number: `trust.0.name` becomes `trust.N.name`.

@@ -32,7 +32,7 @@ pub use load::{Files, RevocationList, TrustFiles};
 pub use origin::{Environment, Origin, Position, Sources};
 pub use reference::{ReadFault, Reference, ReferenceFault};
 pub use settings::*;
-pub use show::{Effective, Shown, schema};
+pub use show::{Change, Effective, Shown, schema};
 pub use url::{Issuer, UrlFault, WebOrigin};
 
 use raw::RawConfig;
@@ -55,6 +55,8 @@ pub struct Opened {
     pub checked: Checked,
     /// What stands in the files.
     pub files: Files,
+    /// Where it was found, to look there again.
+    pub sources: Sources,
 }
 
 /// A configuration that may not be used. `Display` has a line for each complaint.
@@ -86,7 +88,7 @@ pub fn open(sources: &Sources, now: Timestamp) -> Result<Opened, Rejected> {
     let files = load::load(&raw, &mut draft, &sources.environment, now);
     let checked = finish(&raw, complaints, draft)?;
     let files = files.ok_or_else(|| Rejected { complaints: Vec::new(), warnings: Vec::new() })?;
-    Ok(Opened { checked, files })
+    Ok(Opened { checked, files, sources: sources.clone() })
 }
 
 fn finish(raw: &RawConfig, mut complaints: Vec<Complaint>, draft: check::Draft) -> Result<Checked, Rejected> {

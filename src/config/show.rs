@@ -33,6 +33,25 @@ impl Shown {
     }
 }
 
+/// A value that is another one than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its key.
+    pub path: String,
+    /// Whether a running server takes it; if not, it needs a restart.
+    pub is_live: bool,
+    from: Option<Value>,
+    to: Option<Value>,
+}
+
+/// `tokens.lifetime: "5m" -> "10m"`
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string);
+        write!(f, "{}: {} -> {}", self.path, show(&self.from), show(&self.to))
+    }
+}
+
 impl Effective {
     pub(super) fn of(raw: &RawConfig, config: &Config) -> Self {
         let mut shown = Vec::new();
@@ -47,6 +66,25 @@ impl Effective {
     /// The values, in the order of the documentation.
     pub fn iter(&self) -> impl Iterator<Item = &Shown> {
         self.0.iter()
+    }
+
+    /// The values that are others in `new`; first those that are gone.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> Vec<Change> {
+        let change = |path: &str, from: Option<&Value>, to: Option<&Value>| Change {
+            path: path.to_owned(),
+            is_live: keys::is_live(path),
+            from: from.cloned(),
+            to: to.cloned(),
+        };
+        let gone = self.0.iter().filter(|old| new.value(&old.path).is_none());
+        let gone = gone.map(|old| change(&old.path, Some(&old.value), None));
+        let others = new.0.iter().filter(|new| self.value(&new.path) != Some(&new.value));
+        gone.chain(others.map(|new| change(&new.path, self.value(&new.path), Some(&new.value)))).collect()
+    }
+
+    fn value(&self, path: &str) -> Option<&Value> {
+        self.0.iter().find(|shown| shown.path == path).map(|shown| &shown.value)
     }
 
     /// `{"listen.mtls.address": {"value": "[::]:8443", "origin": "certbind.toml:5:1"}, …}`

@@ -34,7 +34,7 @@ pub struct Flows {
     /// Makes the token.
     pub minter: Minter,
     /// Slows down who fails too often, and who asks too much.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Where decisions are written down.
     pub audit: Arc<dyn Audit>,
     /// Where they are counted.

@@ -23,7 +23,7 @@ use document::Document;
 
 pub use crate::net::Reply;
 
-/// What one listener answers.
+/// What the listeners answer.
 pub struct Endpoints {
     /// What happens to a token request.
     pub flows: Arc<Flows>,
@@ -32,13 +32,11 @@ pub struct Endpoints {
     /// The paths it is found at.
     pub metadata_paths: Vec<String>,
     /// The published keys (RFC 7517 §5).
-    pub jwks: Document,
+    pub jwks: Arc<Document>,
     /// Where request ids are drawn from.
     pub entropy: Arc<dyn Entropy>,
     /// Where requests are counted.
     pub metrics: Arc<Metrics>,
-    /// Which hosts belong to this listener.
-    pub hosts: Hosts,
     /// Bounds on what a peer may send.
     pub limits: BodyLimits,
 }
@@ -52,7 +50,7 @@ pub struct BodyLimits {
     pub deadline: Duration,
 }
 
-/// The names under which the listeners are reached.
+/// The names under which one listener is reached, and others are.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
     /// Authorities of other listeners. A request for one of them came over the wrong connection (RFC 9110 §7.4).
@@ -85,11 +83,11 @@ pub const TOKEN_PATH: &str = "/oauth2/token";
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
 
 impl Endpoints {
-    /// Answers one request.
-    pub async fn call(&self, request: Request<Incoming>, connection: &ConnInfo) -> Reply {
+    /// Answers one request that came to the listener of these hosts.
+    pub async fn call(&self, request: Request<Incoming>, connection: &ConnInfo, hosts: &Hosts) -> Reply {
         let started = Instant::now();
         let route = self.route(request.uri().path());
-        let reply = match self.misdirected(&request) {
+        let reply = match hosts.misdirects(&request) {
             true => reply::misdirected(),
             false => self.answer(route, request, connection).await,
         };
@@ -116,16 +114,16 @@ impl Endpoints {
             (Route::Unknown, _) => reply::not_found(),
         }
     }
+}
 
+impl Hosts {
     /// Whether the request names another listener's host: a client that reuses a connection for a second name would
     /// meet a listener that never asked for its certificate.
-    fn misdirected(&self, request: &Request<Incoming>) -> bool {
+    fn misdirects(&self, request: &Request<Incoming>) -> bool {
         let named = request.uri().authority().map(hyper::http::uri::Authority::as_str);
         let named = named.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok()));
         // The port of the scheme may be named or left out (RFC 9110 §4.2.3).
         let plain = |authority| str::strip_suffix(authority, ":443").unwrap_or(authority);
-        named.is_some_and(|named| {
-            self.hosts.of_others.iter().any(|other| plain(other).eq_ignore_ascii_case(plain(named)))
-        })
+        named.is_some_and(|named| self.of_others.iter().any(|other| plain(other).eq_ignore_ascii_case(plain(named))))
     }
 }

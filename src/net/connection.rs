@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -61,7 +62,7 @@ pub(super) struct Server<S> {
     service: Arc<S>,
     listener: Arc<str>,
     tls: Option<Arc<tls::Acceptor>>,
-    limits: Limits,
+    limits: Arc<ArcSwap<Limits>>,
     observer: Arc<dyn Observer>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -72,14 +73,15 @@ impl<S: Service> Server<S> {
         service: Arc<S>,
         listener: Arc<str>,
         transport: &Transport,
-        limits: Limits,
+        limits: Arc<ArcSwap<Limits>>,
         observer: Arc<dyn Observer>,
     ) -> Self {
         let tls = match transport {
             Transport::Plain => None,
             Transport::Tls(acceptor) => Some(Arc::clone(acceptor)),
         };
-        Self { service, listener, tls, limits, observer, http1: http1(&limits), http2: http2(&limits) }
+        let (http1, http2) = (http1(&limits.load()), http2(&limits.load()));
+        Self { service, listener, tls, limits, observer, http1, http2 }
     }
 
     /// Serves the connection until either side ends it. `stop` turns true when the server is to end.
@@ -100,7 +102,7 @@ impl<S: Service> Server<S> {
         };
 
         let began = Instant::now();
-        let outcome = handshake(stream, acceptor.now(), self.limits.handshake).await;
+        let outcome = handshake(stream, acceptor.now(), self.limits.load().handshake).await;
         let stream = outcome.inspect_err(|fault| self.observer.handshake(Err(*fault), began.elapsed())).ok()?;
         let session = stream.get_ref().1;
         let (tls, certificate) = (tls::info(session), tls::peer_certificate(session));
@@ -115,7 +117,7 @@ impl<S: Service> Server<S> {
     }
 
     fn http1_requests<T: Stream>(&self, stream: T, info: ConnInfo, stop: watch::Receiver<bool>) -> Requests<'_> {
-        let pulse = Arc::new(Pulse::new(&self.limits));
+        let pulse = Arc::new(Pulse::new(&self.limits.load()));
         let stream = TokioIo::new(Watched::http1(stream, pulse.clone()));
         let mut connection = Http1(Box::new(self.http1.serve_connection(stream, self.answers(info, &pulse))));
         Box::pin(async move {
@@ -126,7 +128,7 @@ impl<S: Service> Server<S> {
     }
 
     fn http2_requests<T: Stream>(&self, stream: T, info: ConnInfo, stop: watch::Receiver<bool>) -> Requests<'_> {
-        let pulse = Arc::new(Pulse::new(&self.limits));
+        let pulse = Arc::new(Pulse::new(&self.limits.load()));
         let stream = TokioIo::new(Watched::http2(stream, pulse.clone()));
         let mut connection = Http2(Box::pin(self.http2.serve_connection(stream, self.answers(info, &pulse))));
         Box::pin(async move {
@@ -230,10 +232,11 @@ enum Phase {
 async fn supervise<C: Drain + Unpin>(
     connection: &mut C,
     pulse: &Pulse,
-    limits: &Limits,
+    limits: &ArcSwap<Limits>,
     mut stop: watch::Receiver<bool>,
 ) -> End {
-    let mut timer = pin!(sleep_until(TokioInstant::now() + limits.soonest().min(limits.age)));
+    let soonest = limits.load().soonest().min(limits.load().age);
+    let mut timer = pin!(sleep_until(TokioInstant::now() + soonest));
     let mut phase = Phase::Open;
     loop {
         let stopped = tokio::select! {
@@ -245,7 +248,8 @@ async fn supervise<C: Drain + Unpin>(
             () = &mut timer => false,
         };
         let now = pulse.age();
-        let verdict = if stopped { Verdict::Close } else { pulse.verdict(limits, now) };
+        let limits = **limits.load();
+        let verdict = if stopped { Verdict::Close } else { pulse.verdict(&limits, now) };
         phase = match (verdict, phase) {
             (Verdict::Cut, _) => return End::Cut,
             (_, Phase::Draining(until)) if until <= now => return End::Cut,

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::capacity::Capacity;
 use super::connection::Server;
 use super::deadline::Limits;
 use super::{Observer, Service, tls};
@@ -30,9 +32,9 @@ pub struct Settings {
     /// Encrypted or not.
     pub transport: Transport,
     /// How many connections there may be; listeners may share it.
-    pub connections: Arc<Semaphore>,
-    /// Deadlines and sizes.
-    pub limits: Limits,
+    pub connections: Arc<Capacity>,
+    /// Deadlines, which may be exchanged while it runs, and sizes, which stay.
+    pub limits: Arc<ArcSwap<Limits>>,
     /// Hears of connections and handshakes.
     pub observer: Arc<dyn Observer>,
 }
@@ -85,7 +87,7 @@ impl Listener {
     /// `Connection: close` and HTTP/2 peers GOAWAY, and what is in flight has [`Limits::drain`] to finish.
     pub async fn serve<S: Service>(self, settings: Settings, service: Arc<S>, mut stop: watch::Receiver<bool>) {
         let Settings { name, transport, connections, limits, observer } = settings;
-        let server = Arc::new(Server::new(service, name.clone(), &transport, limits, observer.clone()));
+        let server = Arc::new(Server::new(service, name.clone(), &transport, Arc::clone(&limits), observer.clone()));
         let mut tasks = JoinSet::new();
         let mut failing = false;
 
@@ -122,7 +124,7 @@ impl Listener {
             admit(&mut tasks, &server, &connections, &*observer, (stream, peer, stop.clone()));
         }
         drop(self.socket);
-        drain(&name, tasks, limits.drain).await;
+        drain(&name, tasks, limits.load().drain).await;
     }
 }
 
@@ -145,18 +147,18 @@ fn affordable(wanted: usize, limits: &str) -> usize {
 fn admit<S: Service>(
     tasks: &mut JoinSet<()>,
     server: &Arc<Server<S>>,
-    connections: &Arc<Semaphore>,
+    connections: &Arc<Capacity>,
     observer: &dyn Observer,
     (stream, peer, stop): (TcpStream, SocketAddr, watch::Receiver<bool>),
 ) {
-    let Ok(permit) = connections.clone().try_acquire_owned() else {
+    let Some(place) = connections.admit() else {
         observer.refused();
         return;
     };
     let server = server.clone();
     tasks.spawn(async move {
         server.serve(stream, peer, stop).await;
-        drop(permit);
+        drop(place);
     });
 }
 

@@ -5,6 +5,7 @@
 //! | `listen` | an address | connections, under a cap, until the drain is over |
 //! | `connection` | a connection | requests over HTTP/1.1 or HTTP/2, each handed to the [`Service`] |
 //! | `tls`, `client_cert` | a connection | an encrypted stream, [`TlsInfo`], maybe a [`PeerCert`] |
+//! | `capacity` | a number | a place for each connection, until there is none |
 //! | `deadline` | what happened when | keep on, close, or cut |
 //! | `head` | the bytes of an HTTP/1.1 head | the same bytes, or such as the parser refuses |
 //!
@@ -22,6 +23,7 @@ use hyper::{Request, Response};
 
 pub use certbind_proto::cert::PeerCert;
 
+mod capacity;
 mod client_cert;
 mod connection;
 mod deadline;
@@ -29,6 +31,7 @@ mod head;
 mod listen;
 pub mod tls;
 
+pub use capacity::Capacity;
 pub use deadline::Limits;
 pub use listen::{Listener, Settings, Transport, affordable_connections};
 pub use tls::{HandshakeFault, TlsInfo, TlsVersion};

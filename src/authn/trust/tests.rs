@@ -94,16 +94,16 @@ fn rfc5280_5_2_a_list_is_checked_when_it_is_loaded() {
 fn rfc8705_7_4_each_group_has_its_own_anchors() {
     let (a, b) = (Issuer::root("root a", VALIDITY).unwrap(), Issuer::root("root b", VALIDITY).unwrap());
     let group = |name, issuer: &Issuer| {
-        TrustGroup::new(name, Policy::default(), vec![issuer.certificate().clone()], &[], NOW).unwrap()
+        Arc::new(TrustGroup::new(name, Policy::default(), vec![issuer.certificate().clone()], &[], NOW).unwrap())
     };
-    let groups = TrustGroups::new(vec![group("a", &a), group("b", &b)]);
+    let groups = TrustGroups::new([group("a", &a), group("b", &b)]);
     let leaf = b.leaf(&LeafSpec::client("of tenant a", VALIDITY)).unwrap();
     let peer = PeerCert::from_chain(leaf.chain().to_vec()).unwrap();
     assert!(chain::check(&peer, &groups.group("b").unwrap(), NOW).is_ok());
     assert_eq!(chain::check(&peer, &groups.group("a").unwrap(), NOW), Err(ChainFault::Untrusted));
     assert_eq!(groups.group("c").err(), Some(ChainFault::TrustGroupUnknown));
     assert_eq!((groups.all().len(), groups.any().unwrap().name().to_owned()), (2, "a".to_owned()));
-    groups.replace(vec![group("b", &b)]);
+    groups.replace([group("b", &b)]);
     assert_eq!(groups.group("a").err(), Some(ChainFault::TrustGroupUnknown));
 }
 

@@ -14,11 +14,11 @@ use hyper::{Request, Response, StatusCode};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::setup::{SCOPE, Setup};
-use crate::net::{self, ConnInfo, Limits, Listener, Reply, Service, Transport, tls};
+use crate::net::{self, Capacity, ConnInfo, Listener, Reply, Service, Transport, tls};
 
 /// The one resource of this API.
 const PATH: &str = "/payments";
@@ -42,8 +42,8 @@ impl Api {
         let settings = net::Settings {
             name: "api".into(),
             transport: Transport::Tls(Arc::new(tls::Acceptor::new(&tls_settings(setup)?)?)),
-            connections: Arc::new(Semaphore::new(net::affordable_connections(1000))),
-            limits: Limits::default(),
+            connections: Capacity::new(net::affordable_connections(1000)),
+            limits: Arc::default(),
             observer: Arc::new(()),
         };
         let address = listener.local_address();

@@ -44,7 +44,7 @@ impl Running {
     async fn serve(setup: Setup, server: Listener, api: Listener) -> anyhow::Result<Self> {
         let sources = Sources { file: setup.config_file(), environment: Environment::default(), set: Vec::new() };
         let opened = config::open(&sources, SystemClock.now()).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
-        let server = Server::start_on(server, opened, &Environment::default(), Platform::default()).await?;
+        let server = Server::start_on(server, opened, Platform::default()).await?;
         let api = Api::start(api, &setup).await?;
         Ok(Self { setup, server, api })
     }

@@ -99,7 +99,7 @@ impl ServerCertificate {
             Found::Nothing => {}
             Found::Taken(identity) => {
                 reporter.metrics.server_certificate_expiry(source.listener, report::seconds(identity.not_after()));
-                reporter.taken_over(&files);
+                reporter.taken_over(&files, "");
                 for concern in identity.concerns(Some(&source.host), reporter.now()) {
                     tracing::warn!("{files}: {concern}");
                 }

@@ -1,4 +1,4 @@
-//! `certbind serve`: wires the server. With `parts`, the only file that names every part.
+//! `certbind serve`: wires the server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,28 +10,32 @@ use certbind_proto::time::{Clock as _, SystemClock};
 use hyper::Request;
 use hyper::body::Incoming;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::field::display;
 
 use super::config::SourceArgs;
 use super::poll::Poll;
+use super::report::Reporter;
 use super::{Exit, log, trust_files};
 use crate::config::{self, Config, Environment, Opened};
-use crate::http::Endpoints;
+use crate::http::Hosts;
 use crate::http::ops::Operations;
 use crate::metrics::Metrics;
-use crate::net::{self, ConnInfo, HandshakeFault, Listener, Observer, Service, TlsVersion, Transport, tls};
+use crate::net::{self, Capacity, ConnInfo, HandshakeFault, Listener, Observer, Service, TlsVersion, Transport, tls};
 use crate::registry::file::Watch;
 
 mod certificate;
+mod live;
 mod parts;
+mod reload;
 pub(super) mod settings;
 
+pub use super::report::Report;
 pub use parts::Platform;
+pub use reload::Reloader;
 
-use certificate::{Acceptors, Certificates};
-use parts::Parts;
+use live::OnListener;
 
 /// The number of the signal (the same on Linux, macOS and the BSDs).
 const SIGXFSZ: i32 = 25;
@@ -61,12 +65,20 @@ pub fn run(args: &ServeArgs, environment: &Environment) -> anyhow::Result<Exit> 
         Err(rejected) => return Ok(super::config::refuse(&rejected, &mut io::stderr())?),
     };
     let settings = &opened.checked.config.log;
-    let _log = log::start(settings.format, settings.level)?;
+    let log = log::start(settings.format, settings.level)?;
+    let platform = Platform { volume: log.volume(), ..Platform::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let _survived = survive_signals()?;
-        let server = Server::start(opened, environment).await?;
-        until_told_to_stop().await?;
+        let [mut hangup, _full] = survive_signals()?;
+        let server = Server::start(opened, platform).await?;
+        let told_to_stop = until_told_to_stop();
+        tokio::pin!(told_to_stop);
+        loop {
+            tokio::select! {
+                stop = &mut told_to_stop => break stop?,
+                _ = hangup.recv() => drop(server.reload().await),
+            }
+        }
         tracing::info!("stopping: no new connections, waiting for requests in flight");
         server.stop().await;
         Ok(Exit::Done)
@@ -86,12 +98,9 @@ pub async fn until_told_to_stop() -> io::Result<()> {
     Ok(())
 }
 
-/// Signals whose default is to end the process, and that must not end a server. Heard from here on; nothing is done
-/// about them.
-///
-/// SIGHUP: files are watched anyway, the audit log's too, so whoever sends it, as log rotation does, has what it asks
-/// for. SIGXFSZ: a write
-/// beyond the file size limit (`LimitFSIZE=`) is to fail as on a full disk, and the store knows what to do then.
+/// Signals whose default is to end the process, and that must not end a server: SIGHUP, which asks for a reload, and
+/// SIGXFSZ, as a write beyond the file size limit (`LimitFSIZE=`) is to fail as on a full disk, and the store knows what
+/// to do then. Heard from here on.
 pub(super) fn survive_signals() -> io::Result<[Signal; 2]> {
     Ok([signal(SignalKind::hangup())?, signal(SignalKind::from_raw(SIGXFSZ))?])
 }
@@ -103,14 +112,15 @@ pub struct Server {
     ops_address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     listeners: JoinSet<()>,
-    metrics: Arc<Metrics>,
+    reloader: Arc<Reloader>,
     _watches: Watches,
 }
 
 /// What follows files until it is dropped.
 struct Watches {
-    _trust: Poll,
+    _configuration: Poll,
     _certificates: Poll,
+    _trust: Poll,
     _clients: Watch,
 }
 
@@ -119,40 +129,32 @@ impl Server {
     ///
     /// # Errors
     /// When something that the server needs cannot be had; then nothing runs.
-    pub async fn start(opened: Opened, environment: &Environment) -> anyhow::Result<Self> {
+    pub async fn start(opened: Opened, platform: Platform) -> anyhow::Result<Self> {
         let listener = bind(opened.checked.config.mtls.address)?;
-        Self::start_on(listener, opened, environment, Platform::default()).await
+        Self::start_on(listener, opened, platform).await
     }
 
-    /// The same, with a socket for `[listen.mtls]` that is already open, and on a platform of the caller's.
+    /// The same, with a socket for `[listen.mtls]` that is already open.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub async fn start_on(
-        listener: Listener,
-        opened: Opened,
-        environment: &Environment,
-        platform: Platform,
-    ) -> anyhow::Result<Self> {
-        let Opened { checked, files } = opened;
-        let config = checked.config;
-        for warning in &checked.warnings {
+    pub async fn start_on(listener: Listener, opened: Opened, platform: Platform) -> anyhow::Result<Self> {
+        for warning in &opened.checked.warnings {
             tracing::warn!("{warning}");
         }
-        let parts = Parts::build(&config, files.trust, files.fetch_roots, environment, platform).await?;
-        let certificates = Certificates::new(&config, &files.mtls, files.public.as_ref(), environment, &parts.metrics)?;
-        let acceptors = certificates.acceptors();
+        let config = opened.checked.config.clone();
+        let reloader = Arc::new(Reloader::start(opened, platform).await?);
         let mut server = Self {
             address: listener.local_address(),
             public_address: None,
             ops_address: None,
             stop: watch::Sender::new(false),
             listeners: JoinSet::new(),
-            metrics: Arc::clone(&parts.metrics),
-            _watches: follow(&parts, certificates)?,
+            _watches: follow(&reloader)?,
+            reloader,
         };
-        server.listen(&config, &parts, listener, acceptors)?;
-        server.listen_for_operations(&config, &parts)?;
+        server.listen(&config, listener)?;
+        server.listen_for_operations(&config)?;
         let (public, ops) = (server.public_address.map(display), server.ops_address.map(display));
         tracing::info!(issuer = config.issuer.as_str(), address = %server.address, public, ops, "ready");
         Ok(server)
@@ -179,7 +181,14 @@ impl Server {
     /// What is counted.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.reloader.parts.metrics
+    }
+
+    /// Takes whatever has changed, now.
+    pub async fn reload(&self) -> Report {
+        let reloader = Arc::clone(&self.reloader);
+        // An error means that the process ends.
+        tokio::task::spawn_blocking(move || reloader.reload()).await.unwrap_or_default()
     }
 
     /// Accepts nothing new, and waits for what is in flight, at most for the configured time.
@@ -188,41 +197,45 @@ impl Server {
         while self.listeners.join_next().await.is_some() {}
     }
 
-    fn listen(&mut self, config: &Config, parts: &Parts, listener: Listener, tls: Acceptors) -> anyhow::Result<()> {
-        let connections = Arc::new(Semaphore::new(net::affordable_connections(config.limits.connections)));
-        let mut spawn = |name: &'static str, listener: Listener, acceptor: Arc<tls::Acceptor>, endpoints: Endpoints| {
-            let settings = net::Settings {
-                name: name.into(),
-                transport: Transport::Tls(acceptor),
-                connections: Arc::clone(&connections),
-                limits: settings::connections(config),
-                observer: Arc::new(Counted { listener: name, metrics: Arc::clone(&parts.metrics) }),
-            };
-            self.listeners.spawn(listener.serve(settings, Arc::new(endpoints), self.stop.subscribe()));
-        };
+    fn listen(&mut self, config: &Config, listener: Listener) -> anyhow::Result<()> {
+        let acceptors = self.reloader.certificates.acceptors();
         let url = config.mtls.public_url.as_str();
         let public_url = config.public.as_ref().map(|public| public.public_url.as_str());
-        spawn("mtls", listener, tls.mtls, parts.endpoints(config, others(url, public_url)));
+        self.serve("mtls", listener, acceptors.mtls, others(url, public_url));
 
-        let (Some(public), Some(acceptor)) = (&config.public, tls.public) else { return Ok(()) };
+        let (Some(public), Some(acceptor)) = (&config.public, acceptors.public) else { return Ok(()) };
         let listener = bind(public.address)?;
         self.public_address = Some(listener.local_address());
-        spawn("public", listener, acceptor, parts.endpoints(config, others(public.public_url.as_str(), Some(url))));
+        self.serve("public", listener, acceptor, others(public.public_url.as_str(), Some(url)));
         Ok(())
     }
 
-    fn listen_for_operations(&mut self, config: &Config, parts: &Parts) -> anyhow::Result<()> {
+    fn serve(&mut self, name: &'static str, listener: Listener, acceptor: Arc<tls::Acceptor>, hosts: Hosts) {
+        let Reloader { live, connections, limits, parts, .. } = &*self.reloader;
+        let settings = net::Settings {
+            name: name.into(),
+            transport: Transport::Tls(acceptor),
+            connections: Arc::clone(connections),
+            limits: Arc::clone(limits),
+            observer: Arc::new(Counted { listener: name, metrics: Arc::clone(&parts.metrics) }),
+        };
+        let service = OnListener { live: Arc::clone(live), hosts };
+        self.listeners.spawn(listener.serve(settings, Arc::new(service), self.stop.subscribe()));
+    }
+
+    fn listen_for_operations(&mut self, config: &Config) -> anyhow::Result<()> {
         let Some(ops) = &config.ops else { return Ok(()) };
         let listener = bind(ops.address)?;
         self.ops_address = Some(listener.local_address());
         let settings = net::Settings {
             name: "ops".into(),
             transport: Transport::Plain,
-            connections: Arc::new(Semaphore::new(MAX_OPS_CONNECTIONS)),
-            limits: settings::connections(config),
+            connections: Capacity::new(MAX_OPS_CONNECTIONS),
+            limits: Arc::clone(&self.reloader.limits),
             observer: Arc::new(()),
         };
-        self.listeners.spawn(listener.serve(settings, Arc::new(parts.operations()), self.stop.subscribe()));
+        let operations = self.reloader.parts.operations(Arc::clone(&self.reloader.live));
+        self.listeners.spawn(listener.serve(settings, Arc::new(operations), self.stop.subscribe()));
         Ok(())
     }
 }
@@ -231,27 +244,26 @@ fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
     Listener::bind(address).with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Follows the files of the trust groups, of the server certificates and of the clients.
-fn follow(parts: &Parts, certificates: Certificates) -> io::Result<Watches> {
-    let trust = Arc::clone(&parts.trust);
-    let [of_trust, of_certificates, of_clients] = [(); 3].map(|()| parts.reporter());
+/// Follows the configuration and the files that it names. Trust groups have a thread of their own: no other work may
+/// stand before a revocation.
+fn follow(reloader: &Arc<Reloader>) -> io::Result<Watches> {
+    let poll = |name, look: fn(&Reloader, &Reporter)| {
+        let (reloader, reporter) = (Arc::clone(reloader), reloader.parts.reporter());
+        Poll::start(name, move || look(&reloader, &reporter))
+    };
+    let reporter = reloader.parts.reporter();
     Ok(Watches {
-        _trust: Poll::start("trust", move || trust_files::look(&trust, &of_trust))?,
-        _certificates: Poll::start("certificates", move || certificates.follow(&of_certificates))?,
-        _clients: parts.registry.watch(move |report| of_clients.clients(report)),
+        _configuration: poll("configuration", Reloader::follow)?,
+        _certificates: poll("certificates", |reloader, reporter| reloader.certificates.follow(reporter))?,
+        _trust: poll("trust", |reloader, reporter| trust_files::look(&reloader.live.load().trust, reporter))?,
+        _clients: reloader.parts.registry.watch(move |report| reporter.clients(report)),
     })
 }
 
 /// The authority of the other listener, unless both share one.
-fn others(own: &str, other: Option<&str>) -> Vec<String> {
+fn others(own: &str, other: Option<&str>) -> Hosts {
     let authority = |url: &str| url.trim_start_matches("https://").to_owned();
-    other.filter(|other| *other != own).map(authority).into_iter().collect()
-}
-
-impl Service for Endpoints {
-    async fn call(&self, request: Request<Incoming>, connection: &Arc<ConnInfo>) -> net::Reply {
-        Self::call(self, request, connection).await
-    }
+    Hosts { of_others: other.filter(|other| *other != own).map(authority).into_iter().collect() }
 }
 
 impl Service for Operations {

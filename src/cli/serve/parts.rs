@@ -11,17 +11,19 @@ use certbind_proto::time::{Clock, SystemClock, Timestamp};
 use rustls_pki_types::CertificateDer;
 use serde_json::json;
 
+use super::live::{InForce, Live};
 use super::settings;
 use crate::audit::{AuditFile, LineWriter};
 use crate::authn::Authenticator;
 use crate::authn::trust::TrustGroups;
+use crate::cli::clients;
+use crate::cli::log::Volume;
 use crate::cli::report::{self, Reporter};
-use crate::cli::{clients, trust_files};
-use crate::config::{self, Config, Environment, TrustFiles};
-use crate::flow::Flows;
+use crate::config::{self, Checked, Config};
+use crate::flow::{Flows, Limits};
 use crate::http::document::Document;
 use crate::http::ops::{Check, Operations};
-use crate::http::{Endpoints, Hosts, metadata};
+use crate::http::{Endpoints, metadata};
 use crate::jwks_uri::PublishedKeys;
 use crate::metrics::Metrics;
 use crate::mint::Minter;
@@ -37,23 +39,24 @@ pub struct Platform {
     pub clock: Arc<dyn Clock>,
     /// Where ids are drawn from.
     pub entropy: Arc<dyn Entropy>,
+    /// How much is logged.
+    pub volume: Volume,
 }
 
 impl Default for Platform {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) }
+        Self { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy), volume: Volume::default() }
     }
 }
 
-/// What the listeners share.
+/// What lasts as long as the server, whatever becomes of the configuration.
 pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
-    platform: Platform,
+    pub(super) platform: Platform,
     pub(super) registry: FileRegistry,
     store: Arc<SqliteStore>,
-    pub(super) trust: Arc<TrustGroups>,
     keys: SigningKeys,
-    flows: Arc<Flows>,
+    jwks: Arc<Document>,
     lines: Arc<LineWriter>,
     published: Arc<PublishedKeys>,
 }
@@ -61,61 +64,65 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) async fn build(
         config: &Config,
-        trust: Vec<TrustFiles>,
         fetch_roots: Vec<CertificateDer<'static>>,
-        environment: &Environment,
         platform: Platform,
     ) -> anyhow::Result<Self> {
         let now = platform.clock.now();
         let metrics = Arc::new(Metrics::new());
         let lines = Arc::new(open_audit(config)?);
-        let trust = Arc::new(trust_files::load(config, trust, environment, now)?);
         let registry = clients::load(config)?;
         let store = SqliteStore::open(&sqlite::Settings::new(&config.data_dir)).context("cannot open the store")?;
         let store = Arc::new(store);
         let algorithm = settings::token_algorithm(config);
         let keys = SigningKeys::load_or_make(&*store, algorithm, now).await.context("no signing key")?;
+        let jwks = Arc::new(Document::new("application/jwk-set+json", &keys.jwks()));
         let published = Arc::new(PublishedKeys::new(settings::published_keys(config, fetch_roots))?);
-        let authenticator = Authenticator::new(
-            Arc::new(registry.clone()),
-            Arc::new(Timed { store: Arc::clone(&store), metrics: Arc::clone(&metrics) }),
-            published.clone(),
-            Arc::clone(&trust),
-            settings::assertions(config),
-        );
-        let flows = Arc::new(Flows {
-            clock: Arc::clone(&platform.clock),
-            entropy: Arc::clone(&platform.entropy),
-            authenticator,
-            grants: settings::grants(config),
-            minter: Minter::new(keys.clone(), settings::tokens(config)),
-            limits: settings::limits(config),
-            audit: lines.clone(),
-            metrics: Arc::clone(&metrics),
-        });
-        Ok(Self { metrics, platform, registry, store, trust, keys, flows, lines, published })
+        Ok(Self { metrics, platform, registry, store, keys, jwks, lines, published })
     }
 
-    /// The OAuth surface of one listener.
-    pub(super) fn endpoints(&self, config: &Config, of_others: Vec<String>) -> Endpoints {
-        let document = metadata::document(&settings::metadata(config));
+    /// All that a request meets under this configuration.
+    pub(super) fn in_force(&self, checked: Checked, trust: Arc<TrustGroups>, limits: Arc<Limits>) -> InForce {
+        let endpoints = self.endpoints(&checked.config, &trust, &limits);
+        InForce { checked, trust, limits, endpoints }
+    }
+
+    fn endpoints(&self, config: &Config, trust: &Arc<TrustGroups>, limits: &Arc<Limits>) -> Endpoints {
         Endpoints {
-            flows: Arc::clone(&self.flows),
-            metadata: Document::new("application/json", &json!(document)),
+            flows: Arc::new(self.flows(config, trust, limits)),
+            metadata: Document::new("application/json", &json!(metadata::document(&settings::metadata(config)))),
             metadata_paths: well_known_paths(config.issuer.as_str()),
-            jwks: Document::new("application/jwk-set+json", &self.keys.jwks()),
+            jwks: Arc::clone(&self.jwks),
             entropy: Arc::clone(&self.platform.entropy),
             metrics: Arc::clone(&self.metrics),
-            hosts: Hosts { of_others },
             limits: settings::bodies(config),
         }
     }
 
+    fn flows(&self, config: &Config, trust: &Arc<TrustGroups>, limits: &Arc<Limits>) -> Flows {
+        let authenticator = Authenticator::new(
+            Arc::new(self.registry.clone()),
+            Arc::new(Timed { store: Arc::clone(&self.store), metrics: Arc::clone(&self.metrics) }),
+            self.published.clone(),
+            Arc::clone(trust),
+            settings::assertions(config),
+        );
+        Flows {
+            clock: Arc::clone(&self.platform.clock),
+            entropy: Arc::clone(&self.platform.entropy),
+            authenticator,
+            grants: settings::grants(config),
+            minter: Minter::new(self.keys.clone(), settings::tokens(config)),
+            limits: Arc::clone(limits),
+            audit: self.lines.clone(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
     /// Health and metrics.
-    pub(super) fn operations(&self) -> Operations {
+    pub(super) fn operations(&self, live: Live) -> Operations {
         let store = Arc::clone(&self.store);
         let (counted, published) = (Arc::clone(&self.store), Arc::clone(&self.published));
-        let (trust, lines) = (Arc::clone(&self.trust), Arc::clone(&self.lines));
+        let lines = Arc::clone(&self.lines);
         Operations {
             metrics: Arc::clone(&self.metrics),
             checks: vec![Check { name: "store", ready: Box::new(move || store.is_healthy()) }],
@@ -124,7 +131,8 @@ impl Parts {
                 metrics.audit_lines_lost.set(i64::try_from(lines.lost()).unwrap_or(i64::MAX));
                 let fetches = published.fetches();
                 metrics.jwks_fetches(fetches.succeeded, fetches.failed);
-                for group in trust.all() {
+                metrics.forget_crls();
+                for group in live.load().trust.all() {
                     if let Some(next_update) = group.crl_next_update() {
                         metrics.crl_next_update(group.name(), report::seconds(next_update));
                     }
@@ -135,8 +143,7 @@ impl Parts {
 
     /// Tells what changes while the server runs.
     pub(super) fn reporter(&self) -> Reporter {
-        let (metrics, clock) = (Arc::clone(&self.metrics), Arc::clone(&self.platform.clock));
-        Reporter { audit: self.lines.clone(), metrics, clock }
+        Reporter::new(self.lines.clone(), Arc::clone(&self.metrics), Arc::clone(&self.platform.clock))
     }
 }
 

@@ -80,6 +80,31 @@ fn the_schema_has_a_place_for_every_key() {
 }
 
 #[test]
+fn what_may_change_while_the_server_runs_are_keys() {
+    for live in keys::LIVE {
+        let named = |key: &keys::Key| key.path == *live || (live.ends_with('.') && key.path.starts_with(live));
+        assert!(KEYS.iter().any(named), "{live}");
+    }
+    for (path, live) in [("trust.12.crl", true), ("limits.connections", true), ("tokens.algorithm", false)] {
+        assert_eq!(keys::is_live(path), live, "{path}");
+    }
+}
+
+#[test]
+fn a_change_says_what_was_and_what_is() {
+    let folder = Folder::new();
+    let old = inspect(&folder.sources(GOOD)).expect("good").effective;
+    let new = inspect(&folder.sources(&GOOD.replace("\"5m\"", "\"7m\""))).expect("good").effective;
+    let changes: Vec<_> = old.changes(&new).iter().map(Change::to_string).collect();
+    assert_eq!(changes, ["tokens.lifetime: \"5m\" -> \"7m\""]);
+    let without_trust = GOOD.split("[[trust]]").next().expect("a beginning");
+    let fewer = inspect(&folder.sources(without_trust)).expect("good").effective;
+    let gone: Vec<_> = old.changes(&fewer).into_iter().map(|change| change.path).collect();
+    assert!(gone.contains(&"trust.0.name".to_owned()), "{gone:?}");
+    assert!(old.changes(&old).is_empty());
+}
+
+#[test]
 #[expect(clippy::disallowed_methods, reason = "a test that may rewrite what it compares")]
 fn the_documentation_has_the_table_of_all_keys() {
     const BEGIN: &str = "<!-- keys -->\n";
@@ -103,8 +128,9 @@ fn table() -> String {
             Fallback::Is(text) => format!("`{text}`"),
             Fallback::Required => "**required**".to_owned(),
         };
-        format!("| `{}` | {} | {} | {} |\n", key.path, key.kind, fallback, key.meaning)
+        let taken = if keys::is_live(key.path) { "at once" } else { "restart" };
+        format!("| `{}` | {} | {} | {} | {} |\n", key.path, key.kind, fallback, taken, key.meaning)
     };
     let rows: String = KEYS.iter().map(row).collect();
-    format!("| key | what may stand there | without it | what it means |\n|---|---|---|---|\n{rows}")
+    format!("| key | what may stand there | without it | new value | what it means |\n|---|---|---|---|---|\n{rows}")
 }

@@ -78,7 +78,7 @@ fn fault_26_a_file_that_cannot_be_read_is_refused() {
 #[test]
 fn a_good_file_gives_finished_values() {
     let folder = Folder::new();
-    let Opened { checked, files } = folder.open(GOOD).expect("good");
+    let Opened { checked, files, .. } = folder.open(GOOD).expect("good");
     let config = checked.config;
     assert_eq!(config.issuer.as_str(), "https://localhost:8443");
     assert_eq!(config.data_dir, folder.path("data"));

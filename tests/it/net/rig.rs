@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use certbind::net::tls::{self, ClientCertificate, Resumption, Suites};
 use certbind::net::{
-    ConnInfo, HandshakeFault, Limits, Listener, Observer, Reply, Service, Settings, TlsVersion, Transport,
+    Capacity, ConnInfo, HandshakeFault, Limits, Listener, Observer, Reply, Service, Settings, TlsVersion, Transport,
 };
 use certbind_devpki::{DevPki, Identity, Validity};
 use certbind_proto::time::{Clock as _, SystemClock};
@@ -20,7 +21,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -155,8 +156,8 @@ impl Rig {
                 true => Transport::Tls(Arc::clone(&acceptor)),
                 false => Transport::Plain,
             },
-            connections: Arc::new(Semaphore::new(setup.connections)),
-            limits: setup.limits,
+            connections: Capacity::new(setup.connections),
+            limits: Arc::new(ArcSwap::from_pointee(setup.limits)),
             observer: seen.clone(),
         };
         let serving = tokio::spawn(listener.serve(settings, Arc::new(Mirror), stopped));

@@ -1,6 +1,7 @@
 //! The real binary as a process: started, watched, hurt, killed and started again.
 
 mod client;
+mod configuration;
 mod foreign;
 mod hostile;
 mod lifecycle;
@@ -10,3 +11,4 @@ mod replay;
 mod rig;
 mod secrets;
 mod store;
+mod traffic;

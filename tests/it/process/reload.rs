@@ -1,8 +1,6 @@
 //! Files that change under traffic: nobody who is still good notices, who is taken back is refused, and what is broken changes nothing.
 
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use certbind_devpki::{Client, Identity, LeafSpec, Validity};
@@ -11,67 +9,16 @@ use certbind_proto::time::{Clock as _, SystemClock};
 use hyper::{StatusCode, Version};
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
-use tokio::task::JoinSet;
 
 use super::client::{Asserter, Connection, billing, by_assertion, client, tls};
-use super::rig::{PKI, Process, Site, within};
+use super::rig::{PKI, Process, Site};
+use super::traffic::Traffic;
 
 /// Replaces the list of revoked certificates by one that has these as well.
 fn revoke(site: &Site, number: u64, clients: &[&Client]) {
     let validity = Validity::days_from(SystemClock.now().unix() - 3600, 30);
     let crl = PKI.revoke(number, clients, validity).unwrap();
     site.write("crl.pem", &(crl.pem() + &PKI.root_crl.pem()));
-}
-
-/// Waits until the audit log has so many of these events.
-async fn events(site: &Site, name: &str, count: usize) {
-    let wanted = format!("\"event\":\"{name}\"");
-    within(async {
-        while fs::read_to_string(site.path("audit.jsonl")).unwrap().matches(&wanted).count() < count {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-}
-
-/// Clients that ask without a pause until they are stopped, all of whom must always get a token.
-struct Traffic {
-    tasks: JoinSet<()>,
-    stop: Arc<AtomicBool>,
-    issued: Arc<AtomicUsize>,
-}
-
-impl Traffic {
-    async fn start(server: &Process) -> Self {
-        let (stop, issued) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let mut tasks = JoinSet::new();
-        for version in [Version::HTTP_11, Version::HTTP_2] {
-            for who in [&PKI.billing, &PKI.ledger, &PKI.batch] {
-                let mut connection = server.connect(Some(&who.identity), version).await.unwrap();
-                let (stop, issued) = (Arc::clone(&stop), Arc::clone(&issued));
-                tasks.spawn(async move {
-                    let asserter = Asserter::batch();
-                    while !stop.load(Ordering::Relaxed) {
-                        let form = match who.name {
-                            "batch" => by_assertion(&asserter.fresh()),
-                            name => client(name),
-                        };
-                        let answer = connection.token(&form).await.unwrap();
-                        assert_eq!(answer.status, StatusCode::OK, "{}: {}", who.name, answer.text);
-                        issued.fetch_add(1, Ordering::Relaxed);
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                });
-            }
-        }
-        Self { tasks, stop, issued }
-    }
-
-    async fn stop(self) -> usize {
-        self.stop.store(true, Ordering::Relaxed);
-        self.tasks.join_all().await;
-        self.issued.load(Ordering::Relaxed)
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,7 +36,7 @@ async fn fault_14_reloads_under_traffic_fail_nobody_and_count_at_once() {
         let listed: &[&Client] = if taken_back { &[&PKI.sibling] } else { &[] };
         revoke(&site, round, listed);
         reloads += 1;
-        events(&site, "config.reloaded", reloads).await;
+        site.events("config.reloaded", "", reloads).await;
         let answer = open.token(&client("sibling")).await.unwrap();
         assert_eq!(answer.status == StatusCode::OK, !taken_back, "round {round}: {}", answer.text);
         if taken_back {
@@ -110,17 +57,17 @@ async fn attack_41_a_broken_file_changes_nothing_and_is_told() {
     let cut = &good[..good.len() / 2];
     for (round, broken) in ["", "garbage", cut].into_iter().enumerate() {
         site.write("crl.pem", broken);
-        events(&site, "config.rejected", round + 1).await;
+        site.events("config.rejected", "", round + 1).await;
         assert_eq!(connection.token(&billing()).await.unwrap().error(), "invalid_client", "{broken}");
         let (_, metrics) = server.operations("/metrics").await;
         assert!(metrics.contains("certbind_config_last_reload_successful 0"), "{metrics}");
     }
     fs::remove_file(site.path("crl.pem")).unwrap();
-    events(&site, "config.rejected", 4).await;
+    site.events("config.rejected", "", 4).await;
     assert_eq!(connection.token(&billing()).await.unwrap().error(), "invalid_client");
 
     revoke(&site, 2, &[]);
-    events(&site, "config.reloaded", 1).await;
+    site.events("config.reloaded", "", 1).await;
     assert_eq!(connection.token(&billing()).await.unwrap().status, StatusCode::OK);
     let (_, metrics) = server.operations("/metrics").await;
     assert!(metrics.contains("certbind_config_last_reload_successful 1"), "{metrics}");
@@ -147,7 +94,7 @@ async fn p5_a_renewed_server_certificate_is_shown_and_a_bad_pair_is_not() {
     let server = site.start();
     let traffic = Traffic::start(&server).await;
     let renewed = renew(&site, 20);
-    events(&site, "config.reloaded", 1).await;
+    site.events("config.reloaded", "", 1).await;
     assert_eq!(shown(&server).await, renewed.chain());
     let ends = |days| format!("certbind_server_certificate_expiry_timestamp_seconds{{listener=\"mtls\"}} {days}");
     let not_after = Certificate::parse(renewed.certificate()).unwrap().not_after().unix();
@@ -155,14 +102,14 @@ async fn p5_a_renewed_server_certificate_is_shown_and_a_bad_pair_is_not() {
     assert!(metrics.contains(&ends(not_after)), "{metrics}");
 
     site.write("server.pem", &PKI.billing.identity.chain_pem());
-    events(&site, "config.rejected", 1).await;
+    site.events("config.rejected", "", 1).await;
     assert!(site.audit().iter().any(|event| event["detail"].to_string().contains("listen.mtls.key")));
     assert_eq!(shown(&server).await, renewed.chain());
     let (_, metrics) = server.operations("/metrics").await;
     assert!(metrics.contains("certbind_config_last_reload_successful 0") && metrics.contains(&ends(not_after)));
 
     let again = renew(&site, 25);
-    events(&site, "config.reloaded", 2).await;
+    site.events("config.reloaded", "", 2).await;
     assert_eq!(shown(&server).await, again.chain());
     let (_, metrics) = server.operations("/metrics").await;
     assert!(metrics.contains("certbind_config_last_reload_successful 1") && !metrics.contains(&ends(not_after)));

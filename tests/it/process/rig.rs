@@ -94,6 +94,13 @@ failed_auth_per_address = "off"
         fs::rename(beside, self.path(name)).unwrap();
     }
 
+    /// Says something else in the configuration.
+    pub(super) fn edit(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path("certbind.toml")).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        self.write("certbind.toml", &text.replace(from, to));
+    }
+
     /// The same for a file that only its owner may read.
     pub(super) fn write_private(&self, name: &str, text: &str) {
         let beside = self.path(&format!("{name}.new~"));
@@ -127,6 +134,25 @@ failed_auth_per_address = "off"
             }
         })
         .await
+    }
+
+    /// Waits until the audit log has so many of these events about `what`.
+    pub(super) async fn events(&self, name: &str, what: &str, count: usize) {
+        let is_it =
+            |event: &Value| event["event"] == name && event["detail"].as_str().unwrap_or_default().contains(what);
+        within(async {
+            loop {
+                let text = fs::read_to_string(self.path("audit.jsonl")).unwrap();
+                let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+                // Only the lines that may be it: there are many others.
+                let lines: Vec<_> = whole.lines().filter(|line| line.contains(name)).collect();
+                if json_lines(&lines.join("\n")).iter().filter(|event| is_it(event)).count() >= count {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
     }
 
     /// Every event of the audit file so far; complete once the server has ended.

@@ -10,7 +10,6 @@ use certbind::cli::serve::{Platform, Server};
 use certbind::config::{self, Environment, Sources};
 use certbind::net::Listener;
 use certbind_devpki::{Crl, Identity};
-use certbind_proto::entropy::OsEntropy;
 use certbind_proto::error::ErrorCode;
 use certbind_proto::response::is_description;
 use certbind_proto::time::{Clock as _, FixedClock, Timestamp};
@@ -237,8 +236,8 @@ pub(crate) async fn serve(dir: &Path, set: Vec<String>, clock: &Arc<FixedClock>)
     let sources = Sources { file: dir.join("certbind.toml"), environment: Environment::default(), set };
     let opened = config::open(&sources, clock.now()).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
     let listener = Listener::bind(opened.checked.config.mtls.address)?;
-    let platform = Platform { clock: Arc::clone(clock) as _, entropy: Arc::new(OsEntropy) };
-    Server::start_on(listener, opened, &Environment::default(), platform).await
+    let platform = Platform { clock: Arc::clone(clock) as _, ..Platform::default() };
+    Server::start_on(listener, opened, platform).await
 }
 
 /// The form that every refusal has, whatever its cause (RFC 6749 §5.2, RFC 9110 §15.5.2).

@@ -1,0 +1,37 @@
+//! What the listeners answer by: made of one configuration, and exchanged as a whole when that is another one.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hyper::Request;
+use hyper::body::Incoming;
+
+use crate::authn::trust::TrustGroups;
+use crate::config::Checked;
+use crate::flow::Limits;
+use crate::http::{Endpoints, Hosts};
+use crate::net::{ConnInfo, Reply, Service};
+
+/// The configuration in force with all that is made of it. A request sees one of these from its head to its answer.
+pub(super) struct InForce {
+    pub(super) checked: Checked,
+    pub(super) trust: Arc<TrustGroups>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) endpoints: Endpoints,
+}
+
+/// The one in force now.
+pub(super) type Live = Arc<ArcSwap<InForce>>;
+
+/// Answers what comes to one listener.
+pub(super) struct OnListener {
+    pub(super) live: Live,
+    pub(super) hosts: Hosts,
+}
+
+impl Service for OnListener {
+    async fn call(&self, request: Request<Incoming>, connection: &Arc<ConnInfo>) -> Reply {
+        let in_force = self.live.load_full();
+        in_force.endpoints.call(request, connection, &self.hosts).await
+    }
+}

@@ -1,0 +1,192 @@
+//! Reloading: whatever is another one than before and good is taken while the server runs; what is bad changes nothing.
+//!
+//! The configuration is one file and taken as one: a file that is bad, or that changes what only a restart can change,
+//! is refused as a whole, so that a server never runs on something that stands in no file. The files that it names
+//! (server certificates, trust groups, clients) are followed each by itself, as a renewal of one must not wait for the
+//! repair of another.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use super::certificate::Certificates;
+use super::live::{InForce, Live};
+use super::parts::{Parts, Platform};
+use super::settings;
+use crate::authn::trust::{TrustGroup, TrustGroups};
+use crate::cli::report::{Report, Reporter};
+use crate::cli::trust_files;
+use crate::config::{self, Change, Checked, Config, Opened, Sources};
+use crate::flow::Limits;
+use crate::net::{self, Capacity};
+use crate::registry::Identity;
+
+/// The name of the configuration in logs and reports.
+const CONFIGURATION: &str = "configuration";
+
+/// A configuration that was refused may have been early: the files that it names may come later.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Takes what changed.
+pub struct Reloader {
+    sources: Sources,
+    pub(super) parts: Arc<Parts>,
+    pub(super) live: Live,
+    pub(super) certificates: Certificates,
+    pub(super) connections: Arc<Capacity>,
+    pub(super) limits: Arc<ArcSwap<net::Limits>>,
+    seen: Mutex<Seen>,
+}
+
+/// What was seen of the configuration file. Locked for as long as a configuration is looked at, so that there is one
+/// reload at a time.
+#[derive(Default)]
+struct Seen {
+    /// The file that was looked into last.
+    file: Option<Identity>,
+    /// Another file, which somebody may still be writing.
+    unsettled: Option<Identity>,
+    /// What was wrong with the last one, and when.
+    refused: Option<(String, Instant)>,
+}
+
+impl Reloader {
+    /// Starts what the configuration asks for, short of listening.
+    ///
+    /// # Errors
+    /// When something that the server needs cannot be had.
+    pub(super) async fn start(opened: Opened, platform: Platform) -> anyhow::Result<Self> {
+        let Opened { checked, files, sources } = opened;
+        let (config, environment) = (&checked.config, &sources.environment);
+        let trust = Arc::new(trust_files::load(config, files.trust, environment, platform.clock.now())?);
+        let parts = Arc::new(Parts::build(config, files.fetch_roots, platform).await?);
+        let certificates = Certificates::new(config, &files.mtls, files.public.as_ref(), environment, &parts.metrics)?;
+        let connections = Capacity::new(net::affordable_connections(config.limits.connections));
+        let limits = Arc::new(ArcSwap::from_pointee(settings::connections(config)));
+        let rates = Arc::new(settings::limits(config));
+        let live = Arc::new(ArcSwap::from_pointee(parts.in_force(checked, trust, rates)));
+        Ok(Self { sources, parts, live, certificates, connections, limits, seen: Mutex::default() })
+    }
+
+    /// Looks at everything now: configuration, server certificates, trust groups and clients. Waits on the disk, so not
+    /// for an async task.
+    pub fn reload(&self) -> Report {
+        let reporter = self.parts.reporter().listening();
+        self.look_into(&mut self.seen(), &reporter);
+        self.certificates.follow(&reporter);
+        trust_files::look(&self.live.load().trust, &reporter);
+        self.reload_clients(&reporter);
+        reporter.report()
+    }
+
+    /// Looks into the configuration file once it is another one, and has been so for one look: a file that is written in
+    /// place may be half of what it will be.
+    pub(super) fn follow(&self, reporter: &Reporter) {
+        let mut seen = self.seen();
+        let file = Identity::at(&self.sources.file);
+        let is_due = seen.refused.as_ref().is_some_and(|(_, at)| at.elapsed() >= AGAIN);
+        if file == seen.file && !is_due {
+            return;
+        }
+        if file == seen.file || file == seen.unsettled {
+            self.look_into(&mut seen, reporter);
+        }
+        seen.unsettled = file;
+    }
+
+    fn look_into(&self, seen: &mut Seen, reporter: &Reporter) {
+        seen.file = Identity::at(&self.sources.file);
+        match self.take_configuration(reporter) {
+            Ok(changes) if changes.is_empty() && seen.refused.is_none() => {}
+            Ok(changes) => {
+                seen.refused = None;
+                let changes: Vec<_> = changes.iter().map(Change::to_string).collect();
+                let what = if changes.is_empty() { "as it was before".to_owned() } else { changes.join("; ") };
+                reporter.taken_over(CONFIGURATION, &what);
+            }
+            Err(why) => {
+                if seen.refused.as_ref().is_none_or(|(before, _)| *before != why) {
+                    reporter.refused(CONFIGURATION, &why);
+                }
+                seen.refused = Some((why, Instant::now()));
+            }
+        }
+    }
+
+    /// What is in force now and was not before, or why nothing changed.
+    fn take_configuration(&self, reporter: &Reporter) -> Result<Vec<Change>, String> {
+        let in_force = self.live.load_full();
+        let changes = |checked: &Checked| in_force.checked.effective.changes(&checked.effective);
+        let inspected = config::inspect(&self.sources).map_err(|rejected| rejected.to_string())?;
+        if changes(&inspected).is_empty() {
+            return Ok(Vec::new());
+        }
+        let Opened { checked, files, .. } =
+            config::open(&self.sources, reporter.now()).map_err(|rejected| rejected.to_string())?;
+        let changes = changes(&checked);
+        refuse_what_needs_a_restart(&changes)?;
+        let before = (&in_force.checked.config, &*in_force.trust);
+        let groups =
+            trust_files::reload(before, (&checked.config, files.trust), &self.sources.environment, reporter.now())
+                .map_err(|fault| format!("{fault:#}"))?;
+        checked.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        self.put_in_force(&in_force, checked, groups, reporter);
+        Ok(changes)
+    }
+
+    /// Cannot fail, so that nothing is taken by half.
+    ///
+    /// A client may have moved from a group that is no longer there to a new one: for the moment in which clients are
+    /// read by the new rules, there are both.
+    fn put_in_force(&self, before: &InForce, checked: Checked, groups: Vec<Arc<TrustGroup>>, reporter: &Reporter) {
+        let limits = limits(before, &checked.config);
+        let trust = Arc::new(TrustGroups::new(before.trust.all().into_iter().chain(groups.iter().cloned())));
+        let config = checked.config.clone();
+        let new = Arc::new(self.parts.in_force(checked, Arc::clone(&trust), limits));
+        self.connections.set(net::affordable_connections(config.limits.connections));
+        self.limits.store(Arc::new(settings::connections(&config)));
+        self.parts.platform.volume.set(config.log.level);
+        self.live.store(new);
+        if names(&config) != names(&before.checked.config) {
+            self.reload_clients(reporter);
+        }
+        let gone = before.trust.all().into_iter().filter(|old| !groups.iter().any(|group| group.name() == old.name()));
+        gone.for_each(|group| reporter.metrics.reload_succeeded(&trust_files::named(group.name())));
+        trust.replace(groups);
+    }
+
+    fn reload_clients(&self, reporter: &Reporter) {
+        let rules = settings::registration(&self.live.load().checked.config);
+        reporter.clients(&self.parts.registry.reload(rules));
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refuse_what_needs_a_restart(changes: &[Change]) -> Result<(), String> {
+    let fixed: Vec<_> = changes.iter().filter(|change| !change.is_live).map(|change| change.path.as_str()).collect();
+    match fixed.as_slice() {
+        [] => Ok(()),
+        fixed => Err(format!(
+            "a restart is needed for a new value of {}; until then nothing of the file is taken, nor of what else it changes",
+            fixed.join(", ")
+        )),
+    }
+}
+
+/// The trust groups that a client may name.
+fn names(config: &Config) -> Vec<String> {
+    settings::registration(config).trust_groups
+}
+
+/// Who has failed often is not forgotten because something else changed.
+fn limits(before: &InForce, config: &Config) -> Arc<Limits> {
+    let rates = |config: &Config| (config.limits.failed_auth_per_address, config.limits.token_requests_per_client);
+    match rates(config) == rates(&before.checked.config) {
+        true => Arc::clone(&before.limits),
+        false => Arc::new(settings::limits(config)),
+    }
+}
