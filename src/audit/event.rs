@@ -32,6 +32,42 @@ pub enum Kind {
     /// The signing keys changed: made, in use, or retired.
     #[serde(rename = "key.rotated")]
     KeyRotated,
+    /// A process begins to write.
+    #[serde(rename = "audit.opened")]
+    AuditOpened,
+    /// A process has written its last line.
+    #[serde(rename = "audit.closed")]
+    AuditClosed,
+    /// A process still writes, although there may be nothing to tell.
+    #[serde(rename = "audit.checkpoint")]
+    AuditCheckpoint,
+    /// Lines are missing that could not be written.
+    #[serde(rename = "audit.lost")]
+    AuditLost,
+    /// A line was found that had been cut off.
+    #[serde(rename = "audit.torn")]
+    AuditTorn,
+}
+
+impl Kind {
+    /// Whether what it tells of gives somebody something, so that it has to be written down before where that is
+    /// required. What refuses, takes away or has happened already is told without a wait.
+    #[must_use]
+    pub const fn waits_for_the_disk(self) -> bool {
+        match self {
+            Self::TokenIssued | Self::ClientChanged | Self::KeyRotated => true,
+            Self::TokenRefused
+            | Self::TokenIntrospected
+            | Self::TokenRevoked
+            | Self::ConfigReloaded
+            | Self::ConfigRejected
+            | Self::AuditOpened
+            | Self::AuditClosed
+            | Self::AuditCheckpoint
+            | Self::AuditLost
+            | Self::AuditTorn => false,
+        }
+    }
 }
 
 /// How loud it is.
@@ -123,6 +159,18 @@ pub struct Event {
     /// How long it took, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_us: Option<u64>,
+    /// Which process it is that writes; of what the log says about itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// How many lines are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    /// The hash of what is left of a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub torn: Option<String>,
+    /// How many bytes that are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub torn_bytes: Option<u64>,
 }
 
 /// A text of a peer's, fit for a log: cut, and without characters that act on a terminal or end a line.

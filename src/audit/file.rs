@@ -1,18 +1,54 @@
-//! The file of the audit log: appended to, and made anew where a rotation has moved it away.
+//! The file of the audit log: shared with other processes, appended to where it ends, and found anew after a rotation.
 
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use certbind_proto::entropy::Entropy;
+
+use super::chain::Position;
+use super::place::{Appended, Place, Start, whole, write_most};
+use super::tail::{self, LastLine, Tail, Torn};
+
+#[cfg(test)]
+mod tests;
+
+/// How long another process may keep the file: much longer than it needs for what it has to write.
+const LOCK_DEADLINE: Duration = Duration::from_millis(250);
+/// How long before it is asked for again.
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
+/// How often a file may be rotated between two looks.
+const MAX_MOVES: usize = 8;
 
 /// A file that is found by its path again and again: what `logrotate` renames gets no more lines, and nobody has to say so.
-#[derive(Debug)]
 pub struct AuditFile {
     path: PathBuf,
+    open: Open,
+    entropy: Arc<dyn Entropy>,
+    /// Where the chain stood when this process last looked.
+    position: Option<Position>,
+    /// How long the open file was then, if it ended with a whole line.
+    size: Option<u64>,
+}
+
+/// What stands at the path.
+struct Open {
     file: File,
-    identity: (u64, u64),
-    /// A line is written whole into one file.
-    is_between_lines: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A file, which can be read again.
+    Regular,
+    /// A pipe, a terminal: what is written is gone.
+    Stream,
 }
 
 impl AuditFile {
@@ -20,63 +56,194 @@ impl AuditFile {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn open(path: PathBuf) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-        let identity = identity(&file.metadata()?);
-        Ok(Self { path, file, identity, is_between_lines: true })
+    pub fn open(path: PathBuf, entropy: Arc<dyn Entropy>) -> io::Result<Self> {
+        let open = Open::at(&path)?;
+        Ok(Self { path, open, entropy, position: None, size: None })
     }
 
-    /// Goes over to the file that the path leads to now. Where none can be had, the one of before is better than none.
-    fn follow(&mut self) {
-        let is_here = fs::metadata(&self.path).is_ok_and(|found| identity(&found) == self.identity);
-        if !is_here && let Ok(new) = Self::open(self.path.clone()) {
-            *self = new;
+    /// Whether lines stay there, so that a disk can be asked to keep them.
+    #[must_use]
+    pub fn keeps_lines(&self) -> bool {
+        self.open.kind == Kind::Regular
+    }
+
+    /// Holds the file that the path leads to. Where none can be had, the one of before is better than none.
+    fn hold_current(&mut self) -> io::Result<Start> {
+        let mut torn = Vec::new();
+        for _ in 0..MAX_MOVES {
+            self.open.lock()?;
+            if self.open.is_at(&self.path)? {
+                break;
+            }
+            let Ok(new) = Open::at(&self.path) else { break };
+            // Others may have written to the old file after this process did, until they saw that it was moved.
+            if self.position.is_some() {
+                torn.extend(self.look()?);
+            }
+            (self.open, self.size) = (new, None);
+        }
+        torn.extend(self.look()?);
+        let position = self.position.get_or_insert_with(|| Position::new(&*self.entropy, None)).clone();
+        Ok(Start { position: Some(position), torn })
+    }
+
+    /// Looks at the end of the file, if it may have changed, and ends a line that was cut off.
+    fn look(&mut self) -> io::Result<Option<Torn>> {
+        let size = self.open.file.metadata()?.len();
+        if self.open.kind == Kind::Stream || self.size == Some(size) {
+            return Ok(None);
+        }
+        let Tail { last, torn, is_ended } = tail::read(&self.open.file, size)?;
+        if !is_ended {
+            self.open.file.write_all(b"\n")?;
+        }
+        // Once it is ended, what is left of a line is the line that a new chain comes after.
+        let last = match (last, torn) {
+            (LastLine::None | LastLine::Foreign(_), Some(torn)) => LastLine::Foreign(torn.hash),
+            (last, _) => last,
+        };
+        self.position = Some(self.follow(last));
+        self.size = Some(size + u64::from(!is_ended));
+        Ok(torn)
+    }
+
+    /// What the next line follows. Another process may have gone on with the chain; but whoever cuts lines off the end
+    /// or adds some of his own does not make this one forget what it wrote, so that the gap shows.
+    fn follow(&mut self, last: LastLine) -> Position {
+        match (self.position.take(), last) {
+            (Some(own), LastLine::Chained(last)) if last.chain == own.chain && last.seq > own.seq => last,
+            (Some(own), LastLine::Chained(last)) if last.chain == own.chain && last != own => self.changed(own),
+            (Some(own), LastLine::Foreign(hash)) if own.seq == 0 => Position { hash: Some(hash), ..own },
+            (Some(own), LastLine::Foreign(_)) => self.changed(own),
+            (Some(own), LastLine::None | LastLine::Chained(_)) => own,
+            (None, LastLine::Chained(last)) => last,
+            (None, LastLine::Foreign(hash)) => Position::new(&*self.entropy, Some(hash)),
+            (None, LastLine::None) => self.rotated().unwrap_or_else(|| Position::new(&*self.entropy, None)),
+        }
+    }
+
+    fn changed(&self, own: Position) -> Position {
+        tracing::error!(path = %self.path.display(), seq = own.seq, "the audit log does not end as it was left");
+        own
+    }
+
+    /// The end of the chain in the newest of `audit.jsonl.1`, `audit.jsonl-20261122` and the like: a server that starts
+    /// right after a rotation goes on with it.
+    fn rotated(&self) -> Option<Position> {
+        let name = self.path.file_name()?;
+        let entries =
+            fs::read_dir(folder_of(&self.path)).ok()?.flatten().filter(|entry| is_rotated(&entry.file_name(), name));
+        last_of(&entries.max_by_key(|entry| entry.metadata().and_then(|found| found.modified()).ok())?)
+    }
+}
+
+impl Place for AuditFile {
+    fn is_chained(&self) -> bool {
+        true
+    }
+
+    fn hold(&mut self) -> io::Result<Start> {
+        self.hold_current().inspect_err(|_| self.open.unlock())
+    }
+
+    /// What a full disk has taken of a line is taken back, as long as nobody else can have written after it.
+    fn append(&mut self, lines: &[u8]) -> Appended {
+        let (written, fault) = write_most(&mut self.open.file, lines);
+        let whole = whole(&lines[..written]);
+        let end = self.size.map(|size| size + whole as u64);
+        let is_whole = whole == written || end.is_some_and(|end| self.open.file.set_len(end).is_ok());
+        self.size = end.filter(|_| is_whole);
+        Appended { whole, fault }
+    }
+
+    fn release(&mut self, end: Option<Position>) {
+        self.position = end;
+        self.open.unlock();
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match self.open.kind {
+            Kind::Regular => self.open.file.sync_data(),
+            Kind::Stream => Ok(()),
         }
     }
 }
 
-impl Write for AuditFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_between_lines {
-            self.follow();
+impl Open {
+    fn at(path: &Path) -> io::Result<Self> {
+        let is_new = !path.exists();
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let kind = if file.metadata()?.is_file() { Kind::Regular } else { Kind::Stream };
+        if is_new {
+            keep_name(path);
         }
-        let written = self.file.write(bytes)?;
-        if let Some(last) = bytes.get(..written).and_then(<[u8]>::last) {
-            self.is_between_lines = *last == b'\n';
-        }
-        Ok(written)
+        Ok(Self { file, kind })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let open = identity(&self.file.metadata()?);
+        Ok(fs::metadata(path).is_ok_and(|found| identity(&found) == open))
     }
+
+    /// Waits until no other process writes. A file system without locks has one writer, as no two servers share it.
+    fn lock(&self) -> io::Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.file.try_lock() {
+                Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_DEADLINE => thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
+            }
+        }
+    }
+
+    fn unlock(&self) {
+        let _ = self.file.unlock();
+    }
+}
+
+/// A file is not lost with the power if its folder is on disk as well.
+fn keep_name(path: &Path) {
+    let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The log at this path with what rotation has made of its past: `audit.jsonl.1`, `audit.jsonl-20261122` and the like, in
+/// no order. What is compressed cannot be read as it is.
+///
+/// # Errors
+/// When its folder cannot be read.
+pub fn with_rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
+    const COMPRESSED: [&str; 4] = ["gz", "bz2", "xz", "zst"];
+    let mut found = vec![path.to_owned()];
+    let Some(name) = path.file_name() else { return Ok(found) };
+    for entry in fs::read_dir(folder_of(path))? {
+        let beside = entry?.file_name();
+        let is_compressed = Path::new(&beside).extension().is_some_and(|end| COMPRESSED.iter().any(|c| end == *c));
+        if is_rotated(&beside, name) && !is_compressed {
+            found.push(folder_of(path).join(beside));
+        }
+    }
+    Ok(found)
+}
 
-    #[test]
-    fn a_rotation_gets_no_line_that_is_written_after_it_and_loses_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let [path, old] = ["audit.jsonl", "audit.jsonl.1"].map(|name| dir.path().join(name));
-        let mut file = AuditFile::open(path.clone()).unwrap();
-        file.write_all(b"1\n2").unwrap();
-        fs::rename(&path, &old).unwrap();
-        file.write_all(b"2\n").unwrap();
-        file.write_all(b"3\n").unwrap();
-        assert_eq!(fs::read_to_string(&old).unwrap(), "1\n22\n");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "3\n");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        fs::remove_file(&path).unwrap();
-        fs::create_dir(&path).unwrap();
-        file.write_all(b"4\n").unwrap();
-        fs::remove_dir(&path).unwrap();
-        file.write_all(b"5\n").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "5\n");
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether a name is that of the log, a dot or a dash, and something that begins with a digit.
+fn is_rotated(found: &OsStr, name: &OsStr) -> bool {
+    let rest = found.as_bytes().strip_prefix(name.as_bytes());
+    rest.is_some_and(|rest| matches!(rest, [b'.' | b'-', b'0'..=b'9', ..]))
+}
+
+fn last_of(rotated: &DirEntry) -> Option<Position> {
+    let file = File::open(rotated.path()).ok()?;
+    match tail::read(&file, file.metadata().ok()?.len()).ok()?.last {
+        LastLine::Chained(last) => Some(last),
+        LastLine::None | LastLine::Foreign(_) => None,
     }
 }

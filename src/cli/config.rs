@@ -56,9 +56,9 @@ pub struct ConfigArgs {
 pub enum Output {
     /// For machines
     Json,
-    /// A line for each thing; `show` prints TOML
+    /// A line for each thing; `config show` prints TOML
     Plain,
-    /// The same as plain
+    /// In columns, where there are any
     Table,
 }
 

@@ -16,6 +16,7 @@ pub mod explain;
 pub mod log;
 pub mod serve;
 
+mod audit;
 mod client_explain;
 mod clients;
 mod poll;
@@ -48,6 +49,9 @@ enum Command {
     /// Look at registered clients.
     #[command(subcommand)]
     Client(ClientCommand),
+    /// Look at the audit log.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -136,6 +140,7 @@ fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
         Command::Verify(args) => verify::run(&args, environment, out),
 
         Command::Client(ClientCommand::Explain(args)) => client_explain::run(&args, environment, out),
+        Command::Audit(command) => audit::run(&command, environment, out),
         Command::Config(command) => {
             Ok(config::run(&command, environment.clone(), SystemClock.now(), out, &mut io::stderr())?)
         }

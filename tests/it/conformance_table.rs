@@ -35,7 +35,8 @@ fn every_attack_is_stopped_and_tried_or_says_what_it_waits_for() {
     assert!(complaints.is_empty(), "docs/ATTACKS.md:\n{}", complaints.join("\n"));
     let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
     let promises = (1..=10).map(|number| format!("P{number}"));
-    let expected: Vec<String> = promises.chain((1..=64).map(|number| number.to_string())).collect();
+    let attacks = (1..=ids.len().saturating_sub(10).max(64)).map(|number| number.to_string());
+    let expected: Vec<String> = promises.chain(attacks).collect();
     assert_eq!(ids, expected, "promises and attacks stand in order, none left out");
 }
 

@@ -1,6 +1,6 @@
 //! The parts that the listeners share, made in the order in which they need each other.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::live::{InForce, Live};
 use super::settings;
-use crate::audit::{AuditFile, LineWriter};
+use crate::audit::{AuditFile, Durability, LineWriter};
 use crate::authn::Authenticator;
 use crate::authn::trust::TrustGroups;
 use crate::cli::clients;
@@ -69,7 +69,7 @@ impl Parts {
     ) -> anyhow::Result<Self> {
         let now = platform.clock.now();
         let metrics = Arc::new(Metrics::new());
-        let lines = Arc::new(open_audit(config)?);
+        let lines = Arc::new(open_audit(config, &platform)?);
         let registry = clients::load(config)?;
         let store = SqliteStore::open(&sqlite::Settings::new(&config.data_dir)).context("cannot open the store")?;
         let store = Arc::new(store);
@@ -172,13 +172,14 @@ impl ReplayStore for Timed {
     }
 }
 
-fn open_audit(config: &Config) -> anyhow::Result<LineWriter> {
-    let out: Box<dyn Write + Send> = match &config.log.audit {
-        config::Audit::Log => Box::new(io::stderr()),
+fn open_audit(config: &Config, platform: &Platform) -> anyhow::Result<LineWriter> {
+    let clock = Arc::clone(&platform.clock);
+    match &config.log.audit {
+        config::Audit::Log => Ok(LineWriter::to_stream(io::stderr(), clock, &*platform.entropy)?),
         config::Audit::File(path) => {
-            let file = AuditFile::open(path.clone());
-            Box::new(file.with_context(|| format!("cannot write the audit log {}", path.display()))?)
+            let file = AuditFile::open(path.clone(), Arc::clone(&platform.entropy));
+            let file = file.with_context(|| format!("cannot write the audit log {}", path.display()))?;
+            Ok(LineWriter::to_file(file, Durability::BestEffort, clock, &*platform.entropy)?)
         }
-    };
-    Ok(LineWriter::start(out)?)
+    }
 }

@@ -1,5 +1,6 @@
 //! The real binary as a process: started, watched, hurt, killed and started again.
 
+mod audit;
 mod client;
 mod configuration;
 mod foreign;

@@ -24,6 +24,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::client::{Answer, Connection, billing};
+use crate::support::happenings;
 
 /// The issuer of every server here. Its port is not the one that is listened on: nothing depends on it.
 pub(super) const ISSUER: &str = "https://localhost:8443";
@@ -155,9 +156,9 @@ failed_auth_per_address = "off"
         .await;
     }
 
-    /// Every event of the audit file so far; complete once the server has ended.
+    /// What the audit file tells of so far, without its chain; complete once the server has ended.
     pub(super) fn audit(&self) -> Vec<Value> {
-        json_lines(&fs::read_to_string(self.path("audit.jsonl")).unwrap_or_default())
+        happenings(json_lines(&fs::read_to_string(self.path("audit.jsonl")).unwrap_or_default()))
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 use certbind_devpki::{DevPki, Identity, Validity};
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::{Clock as _, SystemClock, Timestamp};
+use serde_json::Value;
 
 pub(crate) use ask::Ask;
 pub(crate) use assertion::Assertion;
@@ -46,4 +47,13 @@ pub(crate) fn validity() -> Validity {
 /// The thumbprint of a certificate.
 pub(crate) fn thumbprint(identity: &Identity) -> String {
     Thumbprint::of_der(identity.certificate()).to_string()
+}
+
+/// What lines of the audit log tell of: without those that it writes about itself, and without the chain.
+pub(crate) fn happenings(mut lines: Vec<Value>) -> Vec<Value> {
+    lines.retain(|line| !line["event"].as_str().is_some_and(|event| event.starts_with("audit.")));
+    for line in &mut lines {
+        line.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "chain" | "seq" | "prev"));
+    }
+    lines
 }

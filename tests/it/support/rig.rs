@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::assertion::Assertion;
 use super::setup::{Setup, prepare};
-use super::{Answer, Ask, Caller, Http, PKI, START, Token};
+use super::{Answer, Ask, Caller, Http, PKI, START, Token, happenings};
 
 /// The longest time until a change is in force, and until a line is in the audit log.
 const SOON: Duration = Duration::from_secs(5);
@@ -174,11 +174,11 @@ impl Rig {
         }
     }
 
-    /// The audit log so far; a line that is still being written is left out.
+    /// What the audit log tells of so far; a line that is still being written is left out, and so is the chain.
     pub(crate) fn audit(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.path("audit.jsonl")).unwrap();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        happenings(whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
     /// Asks again until the answer is as it should be. Says how long it took.

@@ -1,0 +1,400 @@
+//! Lines of the log to what is wrong with their chain: changed, missing, put in or moved.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::chain::{Chained, LineHash};
+use super::lines::RawLine;
+use super::peer_text;
+
+#[cfg(test)]
+mod tests;
+
+/// How many chains are followed. A file of ours has one, and one more for each time that its end could not be read.
+const MAX_CHAINS: usize = 1000;
+/// How many breaks, rests of lines and open runs are kept.
+const MAX_KEPT: usize = 1000;
+
+/// Follows the chains through the lines that it is given, in the order of the files.
+#[derive(Debug, Default)]
+pub struct Verifier {
+    expected: Vec<(LineHash, Seen)>,
+    chains: Vec<ChainState>,
+    before: Option<LineHash>,
+    unchained: u64,
+    runs: BTreeMap<String, Run>,
+    rests: Vec<(Place, LineHash)>,
+    report: Report,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Yes,
+    NotYet,
+}
+
+/// Where a line stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Which of the files, from 0.
+    pub file: usize,
+    /// The number of the line, from 1; 0 where it is no line in particular.
+    pub line: u64,
+}
+
+/// Where a file belongs among others, from its first lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beginning {
+    chain: Option<String>,
+    seq: u64,
+    ts: String,
+}
+
+impl Beginning {
+    /// Of a file that begins with these bytes.
+    #[must_use]
+    pub fn of(head: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Dated {
+            ts: String,
+        }
+        let whole = head.iter().rposition(|byte| *byte == b'\n').and_then(|end| head.get(..end)).unwrap_or(head);
+        let mut lines = whole.split(|byte| *byte == b'\n');
+        if let Some(line) = lines.clone().find_map(Chained::parse) {
+            return Self { chain: Some(line.chain), seq: line.seq, ts: line.ts };
+        }
+        let dated = lines.find_map(|line| serde_json::from_slice::<Dated>(line).ok());
+        Self { chain: None, seq: 0, ts: dated.map(|dated| dated.ts).unwrap_or_default() }
+    }
+
+    /// What to sort by, among all: chain after chain in the order of their beginnings, and each by its numbers.
+    #[must_use]
+    pub fn order(&self, all: &[Self]) -> impl Ord + use<> {
+        let same_chain = all.iter().filter(|other| self.chain.is_some() && other.chain == self.chain);
+        let began = same_chain.map(|other| &other.ts).min().unwrap_or(&self.ts);
+        (began.clone(), self.chain.clone(), self.seq)
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The chains, in the order of their first lines.
+    pub chains: Vec<Chain>,
+    /// What is wrong, as far as it was kept.
+    pub breaks: Vec<(Place, Break)>,
+    /// How many breaks there are.
+    pub broken: u64,
+    /// What is worth knowing and not wrong.
+    pub notes: Vec<(Place, Note)>,
+}
+
+/// A chain, as far as it is in the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its id.
+    pub id: String,
+    /// How many lines of it there are.
+    pub lines: u64,
+    /// The number of the first of them.
+    pub first_seq: u64,
+    /// The number of the last of them.
+    pub last_seq: u64,
+    /// When the first of them was written, in its own words.
+    pub first_ts: String,
+    /// When the last of them was written.
+    pub last_ts: String,
+    /// The hash of the last of them: what to note, and to compare with later.
+    pub head: LineHash,
+    /// How many lines could not be written, as the chain itself tells.
+    pub lost: u64,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// The line before is not the one that this line follows.
+    Changed {
+        /// The number that the line before has in the chain.
+        seq: u64,
+    },
+    /// It is no line of the log.
+    Foreign,
+    /// Nowhere is there a line with this hash.
+    HeadMissing {
+        /// What was expected.
+        head: LineHash,
+    },
+    /// Lines are missing.
+    Missing {
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        to: u64,
+    },
+    /// A line comes again, or too late.
+    OutOfOrder {
+        /// Its number in the chain.
+        seq: u64,
+        /// The number of the line before.
+        after: u64,
+    },
+    /// So many chains are not ours.
+    TooManyChains,
+    /// A line is longer than any of ours.
+    TooLong,
+    /// A chain begins in the middle of a file, and does not say after which line.
+    Unlinked,
+}
+
+/// What is worth knowing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A chain goes on from lines that are not in these files.
+    GoesOn {
+        /// The number of its first line here.
+        seq: u64,
+    },
+    /// A chain begins at the beginning of a file, and no line says what was before.
+    Begins,
+    /// A process wrote no last line: it writes still, or was killed, or its last lines are gone.
+    Open {
+        /// The process.
+        run: String,
+        /// When it began, in its own words.
+        since: String,
+    },
+    /// A line was cut off by a crash; the chain says so.
+    Torn,
+    /// Lines of an earlier version stand before the chain.
+    Unchained {
+        /// How many.
+        lines: u64,
+    },
+}
+
+#[derive(Debug)]
+struct ChainState {
+    found: Chain,
+    /// The number before the last gap. What comes later and is higher belongs into the gap.
+    floor: u64,
+}
+
+#[derive(Debug)]
+struct Run {
+    place: Place,
+    since: String,
+}
+
+impl Verifier {
+    /// Expects that these heads, noted earlier, are lines of the files.
+    #[must_use]
+    pub fn new(expected: Vec<LineHash>) -> Self {
+        Self { expected: expected.into_iter().map(|head| (head, Seen::NotYet)).collect(), ..Self::default() }
+    }
+
+    /// Takes the next line.
+    pub fn line(&mut self, file: usize, line: RawLine<'_>) {
+        let place = Place { file, line: line.number };
+        if !line.is_whole {
+            self.before = None;
+            return self.breaks(place, Break::TooLong);
+        }
+        let hash = LineHash::of(line.bytes);
+        for (head, seen) in &mut self.expected {
+            if *head == hash {
+                *seen = Seen::Yes;
+            }
+        }
+        match Chained::parse(line.bytes) {
+            None => self.foreign(place, line.bytes, hash),
+            Some(chained) => self.chained(place, chained, hash),
+        }
+        self.before = Some(hash);
+    }
+
+    /// What was found, once all lines were given.
+    #[must_use]
+    pub fn finish(mut self) -> Report {
+        for (place, _) in std::mem::take(&mut self.rests) {
+            self.breaks(place, Break::Foreign);
+        }
+        let end = Place { file: usize::MAX, line: 0 };
+        for (head, _) in self.expected.clone().into_iter().filter(|(_, seen)| *seen == Seen::NotYet) {
+            self.breaks(end.clone(), Break::HeadMissing { head });
+        }
+        if self.unchained > 0 {
+            self.note(Place { file: 0, line: 1 }, Note::Unchained { lines: self.unchained });
+        }
+        for (run, Run { place, since }) in std::mem::take(&mut self.runs) {
+            self.note(place, Note::Open { run, since });
+        }
+        self.report.breaks.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.report.notes.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.report.chains = self.chains.into_iter().map(|state| state.found).collect();
+        self.report
+    }
+
+    /// A line of an earlier version, the rest of one that was cut off, or nothing of ours. Only a later line can tell.
+    fn foreign(&mut self, place: Place, line: &[u8], hash: LineHash) {
+        let is_object = || serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok() && line.starts_with(b"{");
+        if self.chains.is_empty() && is_object() {
+            self.unchained += 1;
+        } else if self.rests.len() < MAX_KEPT {
+            self.rests.push((place, hash));
+        } else {
+            self.breaks(place, Break::Foreign);
+        }
+    }
+
+    fn chained(&mut self, place: Place, line: Chained, hash: LineHash) {
+        self.hear(&place, &line);
+        match self.chains.iter().rposition(|state| state.found.id == line.chain) {
+            Some(at) => self.goes_on(at, place, &line, hash),
+            None if self.chains.len() >= MAX_CHAINS => self.breaks(place, Break::TooManyChains),
+            None => {
+                self.begins(place, &line);
+                self.chains.push(ChainState::new(line, hash));
+            }
+        }
+    }
+
+    /// What the log says about itself.
+    fn hear(&mut self, place: &Place, line: &Chained) {
+        match (line.event.as_deref(), &line.run) {
+            (Some("audit.opened"), Some(run)) if self.runs.len() < MAX_KEPT => {
+                self.runs.insert(peer_text(run), Run { place: place.clone(), since: peer_text(&line.ts) });
+            }
+            (Some("audit.closed"), Some(run)) => drop(self.runs.remove(&peer_text(run))),
+            (Some("audit.torn"), _) => {
+                let told = |hash: &LineHash| line.torn.as_deref() == Some(hash.to_string().as_str());
+                if let Some(at) = self.rests.iter().rposition(|(_, hash)| told(hash)) {
+                    let (place, _) = self.rests.remove(at);
+                    self.note(place, Note::Torn);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn begins(&mut self, place: Place, line: &Chained) {
+        let is_first_of_file = place.line == 1;
+        match (line.seq, &line.prev, self.before) {
+            (1, None, None) => {}
+            (1, None, Some(_)) if is_first_of_file => self.note(place, Note::Begins),
+            (1, None, Some(_)) => self.breaks(place, Break::Unlinked),
+            (1, Some(prev), Some(before)) if *prev == before.to_string() => {}
+            (1, Some(_), Some(_)) => self.breaks(place, Break::Changed { seq: 0 }),
+            // Lines without a chain end where the chain begins, not in the middle of it.
+            (seq, ..) if seq > 1 && self.unchained > 0 && self.chains.is_empty() => {
+                self.breaks(place, Break::Missing { from: 1, to: seq - 1 });
+            }
+            (seq, ..) => self.note(place, Note::GoesOn { seq }),
+        }
+    }
+
+    fn goes_on(&mut self, at: usize, place: Place, line: &Chained, hash: LineHash) {
+        let Some(state) = self.chains.get_mut(at) else { return };
+        let last = state.found.last_seq;
+        let follows = line.prev.as_deref() == Some(state.found.head.to_string().as_str());
+        let fault = match line.seq.checked_sub(last) {
+            Some(1) if follows => None,
+            Some(1) => Some(Break::Changed { seq: last }),
+            None | Some(0) => Some(Break::OutOfOrder { seq: line.seq, after: last }),
+            Some(_) => Some(Break::Missing { from: last + 1, to: line.seq - 1 }),
+        };
+        state.take(line, hash);
+        if let Some(fault) = fault {
+            self.breaks(place, fault);
+        }
+    }
+
+    fn breaks(&mut self, place: Place, found: Break) {
+        self.report.broken += 1;
+        if self.report.breaks.len() < MAX_KEPT {
+            self.report.breaks.push((place, found));
+        }
+    }
+
+    fn note(&mut self, place: Place, note: Note) {
+        if self.report.notes.len() < MAX_KEPT {
+            self.report.notes.push((place, note));
+        }
+    }
+}
+
+impl ChainState {
+    fn new(line: Chained, hash: LineHash) -> Self {
+        let ts = peer_text(&line.ts);
+        let found = Chain {
+            id: line.chain,
+            lines: 1,
+            first_seq: line.seq,
+            last_seq: line.seq,
+            first_ts: ts.clone(),
+            last_ts: ts,
+            head: hash,
+            lost: line.lost.unwrap_or_default(),
+        };
+        Self { found, floor: line.seq }
+    }
+
+    /// The chain goes on from here, unless the line comes again.
+    fn take(&mut self, line: &Chained, hash: LineHash) {
+        let found = &mut self.found;
+        found.lines += 1;
+        found.lost = found.lost.saturating_add(line.lost.unwrap_or_default());
+        if line.seq <= self.floor {
+            return;
+        }
+        self.floor = if line.seq > found.last_seq.saturating_add(1) { found.last_seq } else { line.seq };
+        (found.last_seq, found.head) = (line.seq, hash);
+        found.last_ts = peer_text(&line.ts);
+    }
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub const fn is_good(&self) -> bool {
+        self.broken == 0
+    }
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed { seq: 0 } => f.write_str("the line before was changed, or lines between them are missing"),
+            Self::Changed { seq } => write!(f, "line {seq} of the chain was changed, or this one was"),
+            Self::Foreign => f.write_str("this is no line of the log"),
+            Self::HeadMissing { head } => write!(f, "no line has the expected head {head}"),
+            Self::Missing { from, to } if from == to => write!(f, "line {from} of the chain is missing"),
+            Self::Missing { from, to } => write!(f, "lines {from} to {to} of the chain are missing"),
+            Self::OutOfOrder { seq, after } => write!(f, "line {seq} of the chain comes after line {after}"),
+            Self::TooLong => f.write_str("this line is longer than any line of the log"),
+            Self::TooManyChains => write!(f, "there are more than {MAX_CHAINS} chains"),
+            Self::Unlinked => f.write_str("a new chain begins here and does not say which line was before"),
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begins => f.write_str("a new chain begins here; nothing says what was before"),
+            Self::GoesOn { seq: 1 } => f.write_str("the chain follows a line that is not in these files"),
+            Self::GoesOn { seq } => {
+                write!(f, "the chain goes on here with line {seq}; earlier ones are not in these files")
+            }
+            Self::Open { run, since } => write!(
+                f,
+                "the process {run}, which began at {since}, wrote no last line: it is still running, was killed, or its \
+                 last lines are gone"
+            ),
+            Self::Torn => f.write_str("a crash cut this line off; the chain says so"),
+            Self::Unchained { lines } => write!(f, "{lines} lines of an earlier version stand before the chain"),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! `certbind audit`: reads the audit log and says whether it is whole.
+
+use std::io::Write;
+
+use clap::Subcommand;
+
+use super::Exit;
+use crate::config::Environment;
+
+mod files;
+mod verify;
+
+/// `certbind audit …`
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Say whether lines were changed, taken out, put in or moved; the files may come in any order.
+    Verify(verify::VerifyArgs),
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// When a file cannot be read. A log that is not whole is [`Exit::Failure`].
+pub(super) fn run(command: &AuditCommand, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    match command {
+        AuditCommand::Verify(args) => verify::run(args, environment, out),
+    }
+}
