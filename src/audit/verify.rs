@@ -287,10 +287,8 @@ impl Verifier {
             (1, None, Some(_)) => self.breaks(place, Break::Unlinked),
             (1, Some(prev), Some(before)) if *prev == before.to_string() => {}
             (1, Some(_), Some(_)) => self.breaks(place, Break::Changed { seq: 0 }),
-            // Lines without a chain end where the chain begins, not in the middle of it.
-            (seq, ..) if seq > 1 && self.unchained > 0 && self.chains.is_empty() => {
-                self.breaks(place, Break::Missing { from: 1, to: seq - 1 });
-            }
+            // Only at the beginning of a file can lines be missing because they are in another one.
+            (seq @ 2.., _, Some(_)) if !is_first_of_file => self.breaks(place, Break::Missing { from: 1, to: seq - 1 }),
             (seq, ..) => self.note(place, Note::GoesOn { seq }),
         }
     }

@@ -84,6 +84,11 @@ fn attack_65_whatever_is_done_to_a_line_shows_where_it_was_done() {
             ],
         ),
         ("put in", |lines| lines.insert(4, b"{\"event\":\"token.issued\"}\n".to_vec()), vec![(5, Break::Foreign)]),
+        (
+            "moved to another chain",
+            |lines| swap_bytes(&mut lines[0], b"\"chain\":\"", b"\"chain\":\"0000"),
+            vec![(2, Break::Missing { from: 1, to: 1 })],
+        ),
         ("an empty one put in", |lines| lines.insert(4, b"\n".to_vec()), vec![(5, Break::Foreign)]),
         (
             "a number changed",
@@ -171,6 +176,18 @@ fn hostile_numbers_are_numbers() {
     let line = |seq: u64| format!("{{\"chain\":\"{chain}\",\"seq\":{seq},\"lost\":{}}}\n", u64::MAX);
     let log = [line(u64::MAX), line(0), line(u64::MAX), line(u64::MAX - 1)].concat();
     assert_eq!(verify(&[log.as_bytes()], &[]).broken, 3);
+}
+
+#[test]
+fn attack_65_no_place_is_without_a_guard() {
+    let (log, head) = log();
+    for at in 0..log.len() {
+        for to in [b'0', b'f', b'\n', b' ', b'"', log[at] ^ 1] {
+            let mut spoilt = log.clone();
+            spoilt[at] = to;
+            assert!(spoilt == log || !verify(&[&spoilt], &[head]).is_good(), "byte {at} to {to}");
+        }
+    }
 }
 
 proptest! {
