@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use crate::audit::{Audit, Event, Kind, Level};
 use crate::metrics::Metrics;
-use crate::registry::file::{self, Change};
+use crate::registry::{Change, file, stored};
 
 /// The name of the clients' files, all together.
 const CLIENTS: &str = "clients";
+/// And of the clients of the store.
+pub(super) const STORED_CLIENTS: &str = "stored clients";
 
 /// Tells what changed, and what was not taken.
 #[derive(Clone)]
@@ -93,6 +95,22 @@ impl Reporter {
         match report.faulty {
             0 => self.metrics.reload_succeeded(CLIENTS),
             _ => self.metrics.reload_failed(CLIENTS),
+        }
+    }
+
+    /// What came of a look at the clients of the store.
+    pub(super) fn stored_clients(&self, report: &stored::Report) {
+        for change in &report.changes {
+            self.client(change);
+        }
+        for (client_id, complaints) in &report.refused {
+            for complaint in complaints {
+                self.told_refused(STORED_CLIENTS, &format!("{client_id}: {complaint}"));
+            }
+        }
+        match report.faulty {
+            0 => self.metrics.reload_succeeded(STORED_CLIENTS),
+            _ => self.metrics.reload_failed(STORED_CLIENTS),
         }
     }
 

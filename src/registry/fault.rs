@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use certbind_proto::client::MetadataFault;
 use certbind_proto::json::JsonFault;
 
+use super::names::{CERTBIND, CLIENT, names};
+
 /// One thing that is wrong with one file. `clients.d/billing.toml:3:1: scoep: there is no such key; did you mean `scope`?`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileFault {
@@ -49,6 +51,9 @@ pub enum Complaint {
     /// The registration is refused (RFC 7591 §3.2.2).
     #[error(transparent)]
     Metadata(#[from] MetadataFault),
+    /// A registration of the store that is no JSON object, or that of another client.
+    #[error("the store holds something else than a registration of this client")]
+    NotADocument,
     /// A file that the registration names is no certificate.
     #[error("certbind.certificates: {} does not hold exactly one certificate, in PEM or DER", path.display())]
     NotACertificate {
@@ -66,6 +71,13 @@ pub enum Complaint {
     /// Something other than `file:PATH`.
     #[error("{key}: give a file as file:PATH")]
     NotAReference {
+        /// Where it stands.
+        key: &'static str,
+    },
+    /// A certificate or key set of a registration in JSON that is not there itself. A server opens no file because
+    /// somebody far away names it.
+    #[error("{key}: give the content itself; only a client's file may name another file")]
+    NotInline {
         /// Where it stands.
         key: &'static str,
     },
@@ -99,6 +111,29 @@ pub enum Complaint {
     /// The file or the folder cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::ErrorKind),
+    /// A member of another type, in JSON.
+    #[error("{key}: should be {expected}")]
+    WrongType {
+        /// Which member.
+        key: String,
+        /// What belongs there.
+        expected: &'static str,
+    },
+}
+
+impl Complaint {
+    /// The member that it is about, as `scope` or `certbind.trust`; none when it is about the whole.
+    #[must_use]
+    pub fn member(&self) -> Option<String> {
+        let text = self.to_string();
+        let (key, _) = text.split_once(':')?;
+        let known = match key.strip_prefix("certbind.") {
+            Some(ours) => names(&CERTBIND).any(|name| name == ours),
+            None => names(&CLIENT).any(|name| name == key),
+        };
+        let typed = matches!(self, Self::UnknownKey { .. } | Self::WrongType { .. });
+        (known || typed).then(|| key.to_owned())
+    }
 }
 
 impl fmt::Display for FileFault {

@@ -9,7 +9,7 @@ use certbind_proto::client::{Client, RegistrationRules};
 use super::fault::{FileFault, Warning};
 use super::folder::{Folder, Look};
 pub use super::watch::Watch;
-use super::{Registry, Snapshot};
+use super::{Change, Registry, Snapshot};
 
 /// Where the clients are, and what they may ask for.
 #[derive(Clone, Debug)]
@@ -45,17 +45,6 @@ pub struct Report {
     pub faulty: usize,
     /// How many clients there are now.
     pub clients: usize,
-}
-
-/// A change of the clients that are in force.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    /// A client is new.
-    Added(String),
-    /// A client's registration is another.
-    Changed(String),
-    /// A client is gone.
-    Removed(String),
 }
 
 impl Report {

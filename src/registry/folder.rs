@@ -11,11 +11,11 @@ use std::sync::Arc;
 use certbind_proto::client::{Client, Method, RegistrationRules};
 use certbind_proto::subject::Subject;
 
-use super::Snapshot;
 use super::fault::{Complaint, FileFault, Warning};
-use super::file::{Change, Report};
+use super::file::Report;
 use super::identity::Identity;
 use super::source::{self, Reading};
+use super::{Change, Snapshot};
 
 /// The folder as it was seen last.
 #[derive(Debug)]

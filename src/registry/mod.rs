@@ -1,11 +1,14 @@
 //! The registered clients: looked up on every request, changed while requests run.
 
+mod clients;
+pub mod document;
 pub mod fault;
 pub mod file;
 mod folder;
 mod identity;
-mod names;
+pub mod names;
 mod source;
+pub mod stored;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -15,6 +18,7 @@ use std::sync::Arc;
 
 use certbind_proto::client::Client;
 
+pub use clients::Clients;
 pub(crate) use identity::Identity;
 
 /// Knows the clients. A look-up never waits and costs the same for ten clients and for a hundred thousand.
@@ -55,6 +59,17 @@ impl Snapshot {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Client>> {
         self.clients.values()
     }
+}
+
+/// A change of the clients that are in force.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// A client is new.
+    Added(String),
+    /// A client's registration is another.
+    Changed(String),
+    /// A client is gone.
+    Removed(String),
 }
 
 /// Of two clients with one identifier the last one counts.

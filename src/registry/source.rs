@@ -16,7 +16,7 @@ use toml::de::DeTable;
 
 use super::fault::{Complaint, FileFault, Position};
 use super::identity::Identity;
-use super::names;
+use super::names::{CERTBIND, CLIENT, Member, names};
 use crate::suggest::nearest;
 
 /// The largest file that is read, in bytes; also of those that a registration names.
@@ -164,16 +164,16 @@ fn toml_fault(error: &toml::de::Error) -> Found {
 /// All of them at once; serde would stop at the first.
 fn unknown_keys(document: &DeTable<'_>) -> Vec<Found> {
     let mut unknown = Vec::new();
-    let mut check = |table: &DeTable<'_>, prefix: &str, known: &[&'static str]| {
-        for key in table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
-            let meant = nearest(key.get_ref(), known.iter().copied());
+    let mut check = |table: &DeTable<'_>, prefix: &str, known: &'static [Member]| {
+        for key in table.keys().filter(|key| names(known).all(|name| name != key.get_ref().as_ref())) {
+            let meant = nearest(key.get_ref(), names(known));
             let complaint = Complaint::UnknownKey { key: format!("{prefix}{}", key.get_ref()), meant };
             unknown.push((Some(key.span()), complaint));
         }
     };
-    check(document, "", &names::CLIENT);
+    check(document, "", &CLIENT);
     if let Some(ours) = document.get("certbind").and_then(|ours| ours.get_ref().as_table()) {
-        check(ours, "certbind.", &names::CERTBIND);
+        check(ours, "certbind.", &CERTBIND);
     }
     unknown.sort_by_key(|(span, _)| span.as_ref().map(|span| span.start));
     unknown

@@ -13,8 +13,8 @@ use certbind_proto::jws::{Algorithm, Algorithms, SigningKey};
 use tempfile::TempDir;
 
 use super::fault::{Complaint, FileFault, Position, Warning};
-use super::file::{Change, FileRegistry, Report, Settings};
-use super::{Registry, Snapshot};
+use super::file::{FileRegistry, Report, Settings};
+use super::{Change, Registry, Snapshot};
 
 fn rules() -> RegistrationRules {
     RegistrationRules {

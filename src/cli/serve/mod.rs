@@ -24,6 +24,7 @@ use crate::http::ops::Operations;
 use crate::metrics::Metrics;
 use crate::net::{self, Capacity, ConnInfo, HandshakeFault, Listener, Observer, Service, TlsVersion, Transport, tls};
 use crate::registry::file::Watch;
+use crate::registry::stored::Follow;
 
 mod certificate;
 mod live;
@@ -121,7 +122,7 @@ struct Watches {
     _configuration: Poll,
     _certificates: Poll,
     _trust: Poll,
-    _clients: Watch,
+    _clients: (Watch, Follow),
 }
 
 impl Server {
@@ -256,7 +257,7 @@ fn follow(reloader: &Arc<Reloader>) -> io::Result<Watches> {
         _configuration: poll("configuration", Reloader::follow)?,
         _certificates: poll("certificates", |reloader, reporter| reloader.certificates.follow(reporter))?,
         _trust: poll("trust", |reloader, reporter| trust_files::look(&reloader.live.load().trust, reporter))?,
-        _clients: reloader.parts.registry.watch(move |report| reporter.clients(report)),
+        _clients: reloader.parts.follow_clients(&reporter),
     })
 }
 

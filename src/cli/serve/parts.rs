@@ -28,7 +28,9 @@ use crate::jwks_uri::PublishedKeys;
 use crate::metrics::Metrics;
 use crate::mint::Minter;
 use crate::mint::keys::SigningKeys;
-use crate::registry::file::FileRegistry;
+use crate::registry::Clients;
+use crate::registry::file::Watch;
+use crate::registry::stored::{Follow, StoredRegistry};
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{BoxFuture, FirstUse, ReplayStore, StoreError, Use};
 
@@ -53,7 +55,7 @@ impl Default for Platform {
 pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) platform: Platform,
-    pub(super) registry: FileRegistry,
+    pub(super) registry: Clients,
     store: Arc<SqliteStore>,
     keys: SigningKeys,
     jwks: Arc<Document>,
@@ -70,9 +72,13 @@ impl Parts {
         let now = platform.clock.now();
         let metrics = Arc::new(Metrics::new());
         let lines = Arc::new(open_audit(config, &platform)?);
-        let registry = clients::load(config)?;
+        let files = clients::load(config)?;
         let store = SqliteStore::open(&sqlite::Settings::new(&config.data_dir)).context("cannot open the store")?;
         let store = Arc::new(store);
+        let stored = StoredRegistry::load(&*store, settings::registration(config)).await;
+        let (stored, of_stored) = stored.context("cannot read the clients of the store")?;
+        let registry = Clients { files, stored };
+        clients::tell_start(&registry, &of_stored, &metrics);
         let algorithm = settings::token_algorithm(config);
         let keys = SigningKeys::load_or_make(&*store, algorithm, now).await.context("no signing key")?;
         let jwks = Arc::new(Document::new("application/jwk-set+json", &keys.jwks()));
@@ -144,6 +150,11 @@ impl Parts {
     /// Tells what changes while the server runs.
     pub(super) fn reporter(&self) -> Reporter {
         Reporter::new(self.lines.clone(), Arc::clone(&self.metrics), Arc::clone(&self.platform.clock))
+    }
+
+    /// Follows the clients' folder and the clients of the store.
+    pub(super) fn follow_clients(&self, reporter: &Reporter) -> (Watch, Follow) {
+        clients::follow(&self.registry, Arc::clone(&self.store), Arc::clone(&self.platform.clock), reporter)
     }
 }
 

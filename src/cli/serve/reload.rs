@@ -158,7 +158,8 @@ impl Reloader {
 
     fn reload_clients(&self, reporter: &Reporter) {
         let rules = settings::registration(&self.live.load().checked.config);
-        reporter.clients(&self.parts.registry.reload(rules));
+        reporter.clients(&self.parts.registry.files.reload(rules.clone()));
+        reporter.stored_clients(&self.parts.registry.stored.reload(rules));
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

@@ -12,4 +12,5 @@ mod replay;
 mod rig;
 mod secrets;
 mod store;
+mod stored_clients;
 mod traffic;
