@@ -14,6 +14,7 @@ pub mod mint;
 
 pub mod jwks_uri;
 pub mod registry;
+pub mod revocation;
 pub mod store;
 
 pub mod audit;

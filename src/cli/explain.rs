@@ -296,6 +296,16 @@ pub const REASONS: &[Reason] = &[
         "Add the list of each CA in the chain to crl, the root's as well.",
     ),
     reason(
+        "revocations_full",
+        "As many revocations are in force as the published list may hold, so a client's own was not taken. Those by operators and revocation lists still are.",
+        "Find the client that revokes without end in the audit log, or shorten tokens.lifetime: a revocation is kept until its token is over.",
+    ),
+    reason(
+        "revoked_too_often",
+        "The client revoked more than 1000 tokens in a minute.",
+        "Revoke a token when it is no longer needed before its end, not each one; or disable the client, which ends all of its tokens.",
+    ),
+    reason(
         "san_mismatch",
         "No subjectAltName of the registered kind equals the registered value (RFC 8705 §2.1.2).",
         "Compare both sides with certbind client explain NAME --cert FILE. The common name is never looked at.",
@@ -338,7 +348,7 @@ pub const REASONS: &[Reason] = &[
     reason("signing_failed", "The server could not sign the token.", "Look at the error log: this is ours."),
     reason(
         "store_unavailable",
-        "The store did not take the assertion's jti, so nothing was issued.",
+        "The store did not take the assertion's jti, so nothing was issued; or a revocation, so nothing was revoked.",
         "Look at the disk and at the error log. It goes on by itself when the store does.",
     ),
     reason(
@@ -372,6 +382,16 @@ pub const REASONS: &[Reason] = &[
         "token_not_yet_valid",
         "The token's iat or nbf lies in the future.",
         "Look at the clocks of server and resource.",
+    ),
+    reason(
+        "token_of_another_client",
+        "A client asked to revoke a token that was issued to another one (RFC 7009 §2.1). The token stays good.",
+        "Revoke with the credentials of the client that got the token. If nobody did, somebody holds a token that is not his.",
+    ),
+    reason(
+        "token_parameter_missing",
+        "The request names no token (RFC 7009 §2.1, RFC 7662 §2.1).",
+        "Send the token as the form parameter token, in the body.",
     ),
     reason(
         "token_repeated",

@@ -1,22 +1,19 @@
 //! Issuing a token: the whole way in one function.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use certbind_proto::cert::PeerCert;
-use certbind_proto::client::Client;
 use certbind_proto::request::{CLIENT_CREDENTIALS, Form};
 use certbind_proto::scope::Scope;
 use certbind_proto::time::Timestamp;
 
-use super::{Blame, Context, Flows, Presented, Refusal, RequestFault};
-use crate::audit::{self, Event, Kind, Level};
-use crate::authn::Denied;
+use super::caller::{Known, base_event, describe_refusal};
+use super::{Context, Flows, Presented, Refusal, RequestFault};
+use crate::audit::{Event, Kind};
 use crate::grant::{self, Granted};
 use crate::mint::{Minted, TokenId};
 
-/// A token request as it was read.
+/// A request for a token, about one or against one, as it was read.
 #[derive(Debug)]
 pub struct TokenRequest {
     /// What the client shows to prove itself.
@@ -44,15 +41,6 @@ impl fmt::Debug for Issued {
             .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
-}
-
-/// What is known about a request by the time it is decided; for the audit log.
-#[derive(Default)]
-struct Known {
-    client: Option<Arc<Client>>,
-    claimed_client_id: Option<String>,
-    certificate: Option<Arc<PeerCert>>,
-    grant_type: Option<&'static str>,
 }
 
 impl Flows {
@@ -87,20 +75,9 @@ impl Flows {
         now: Timestamp,
         known: &mut Known,
     ) -> Result<(Minted, Granted), Refusal> {
-        known.claimed_client_id.clone_from(&request.presented.client_id);
-        known.certificate.clone_from(&request.presented.certificate);
         known.grant_type =
             request.form.get("grant_type").filter(|&name| name == CLIENT_CREDENTIALS).map(|_| CLIENT_CREDENTIALS);
-
-        let client = match self.authenticator.authenticate(&request.presented, now).await {
-            Ok(client) => client,
-            Err(Denied { client, claimed, fault }) => {
-                known.client = client;
-                known.claimed_client_id = claimed.or(known.claimed_client_id.take());
-                return Err(self.denied(fault.into(), context));
-            }
-        };
-        known.client = Some(client.registration());
+        let client = self.authenticate(&request.presented, context, now, known).await?;
         if !self.limits.may_ask(&client.client().client_id) {
             self.metrics.rate_limited(Refusal::AskedTooOften.reason());
             return Err(Refusal::AskedTooOften);
@@ -112,15 +89,6 @@ impl Flows {
         Ok((minted, granted))
     }
 
-    /// A failed authentication counts against its address; past the limit the answer is the same for every cause.
-    fn denied(&self, refusal: Refusal, context: &Context) -> Refusal {
-        if refusal.blame() == Blame::Us || self.limits.may_fail(context.peer.ip()) {
-            return refusal;
-        }
-        self.metrics.rate_limited(refusal.reason());
-        Refusal::FailedTooOften
-    }
-
     /// Writes the decision down. A token whose line cannot be kept stays here, and its refusal is the decision then.
     async fn conclude(
         &self,
@@ -130,10 +98,7 @@ impl Flows {
         now: Timestamp,
         started: Instant,
     ) -> Result<(Minted, Granted), Refusal> {
-        let auth_method = known.client.as_ref().map(|client| client.method.name().as_str());
-        let mut event = base_event(context, known, now);
-        event.auth_method = auth_method;
-        event.duration_us = Some(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let mut event = base_event(context, known, now, started);
         if let Ok((minted, granted)) = &outcome {
             describe_success(&mut event, minted, granted);
             if let Err(fault) = self.audit.record_durably(&event).await {
@@ -141,43 +106,16 @@ impl Flows {
             }
         }
         if let Err(refusal) = &outcome {
+            event.event = Some(Kind::TokenRefused);
             describe_refusal(&mut event, refusal);
             self.audit.record(&event);
         }
-        self.count(&outcome, auth_method.unwrap_or("unknown"), started.elapsed());
-        outcome
-    }
-
-    fn count(&self, outcome: &Result<(Minted, Granted), Refusal>, auth_method: &'static str, took: Duration) {
-        match outcome {
-            Ok(_) => self.metrics.token_request(auth_method, "issued", took),
-            Err(refusal) => {
-                self.metrics.token_request(auth_method, refusal.code().as_str(), took);
-                if let Refusal::Authn(fault) = refusal {
-                    self.metrics.client_auth_failure(auth_method, fault.reason());
-                }
-            }
+        let result = outcome.as_ref().map_or_else(|refusal| refusal.code().as_str(), |_| "issued");
+        self.metrics.token_request(known.auth_method().unwrap_or("unknown"), result, started.elapsed());
+        if let Err(refusal) = &outcome {
+            self.count_refusal(refusal, known);
         }
-    }
-}
-
-fn base_event(context: &Context, known: &Known, now: Timestamp) -> Event {
-    let certificate = known.certificate.as_ref().and_then(|certificate| certificate.summary());
-    let registered = known.client.as_ref().map(|client| client.client_id.clone());
-    Event {
-        ts: now.to_string(),
-        request_id: Some(context.request_id.clone()),
-        listener: Some(context.listener.to_string()),
-        client_id: registered.or_else(|| known.claimed_client_id.as_deref().map(audit::peer_text)),
-        grant_type: known.grant_type,
-        cert_subject: certificate.map(|certificate| audit::peer_text(&certificate.subject)),
-        cert_serial: certificate.map(|certificate| audit::peer_text(&certificate.serial)),
-        cert_not_after: certificate.map(|certificate| certificate.not_after.clone()),
-        peer: Some(context.peer.to_string()),
-        tls: context.tls,
-        kx: context.kx,
-        resumed: Some(context.resumed),
-        ..Event::default()
+        outcome
     }
 }
 
@@ -189,15 +127,4 @@ fn describe_success(event: &mut Event, minted: &Minted, granted: &Granted) {
     event.jti = Some(minted.id.to_string());
     event.exp = Some(minted.expires.unix());
     event.cnf_x5t_s256 = minted.bound_to.map(|thumbprint| thumbprint.to_string());
-}
-
-fn describe_refusal(event: &mut Event, refusal: &Refusal) {
-    event.event = Some(Kind::TokenRefused);
-    event.outcome = Some("failure");
-    event.error = Some(refusal.code().as_str());
-    event.reason = Some(refusal.reason());
-    if refusal.blame() == Blame::Us {
-        event.level = Level::Error;
-        event.detail = Some(refusal.to_string());
-    }
 }

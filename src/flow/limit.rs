@@ -15,6 +15,9 @@ const MAX_KEYS: usize = 100_000;
 /// How many calls come between two such searches, as each looks at every key.
 const SWEEP_EVERY: u32 = 1024;
 
+/// How many revocations of one client are taken in a minute: each is kept and published until its token is over.
+const REVOCATIONS: Rate = Rate { count: NonZeroU32::MIN.saturating_add(999), per: Duration::from_secs(60) };
+
 /// Counts by a key.
 struct Keyed<K: Hash + Eq + Clone> {
     limiter: RateLimiter<K, DashMapStateStore<K>, DefaultClock>,
@@ -31,17 +34,21 @@ pub struct Rate {
 }
 
 /// The limits in force.
-#[derive(Default)]
 pub struct Limits {
     failures: Option<Keyed<IpAddr>>,
     requests: Option<Keyed<String>>,
+    revocations: Keyed<String>,
 }
 
 impl Limits {
     /// Limits on failures of one address and on requests of one client; `None` is no limit.
     #[must_use]
     pub fn new(failures_per_address: Option<Rate>, requests_per_client: Option<Rate>) -> Self {
-        Self { failures: failures_per_address.map(Keyed::new), requests: requests_per_client.map(Keyed::new) }
+        Self {
+            failures: failures_per_address.map(Keyed::new),
+            requests: requests_per_client.map(Keyed::new),
+            revocations: Keyed::new(REVOCATIONS),
+        }
     }
 
     /// Counts a failed authentication; `false` when the address has failed too often. A success is never refused for
@@ -53,6 +60,18 @@ impl Limits {
     /// Counts a request of an authenticated client; `false` when it has asked too often.
     pub(super) fn may_ask(&self, client_id: &str) -> bool {
         self.requests.as_ref().is_none_or(|requests| requests.passes(&client_id.to_owned()))
+    }
+
+    /// Counts a revocation by an authenticated client; `false` when it revokes too often.
+    pub(super) fn may_revoke(&self, client_id: &str) -> bool {
+        self.revocations.passes(&client_id.to_owned())
+    }
+}
+
+/// No limit on failures and requests.
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(None, None)
     }
 }
 
@@ -105,5 +124,13 @@ mod tests {
         assert!(!limits.may_ask("billing"));
         assert!(limits.may_ask("ledger"));
         assert!(Limits::default().may_ask("billing"));
+    }
+
+    #[test]
+    fn attack_22_a_client_that_revokes_without_end_leaves_room_for_others() {
+        let limits = Limits::default();
+        assert!((0..1000).all(|_| limits.may_revoke("billing")));
+        assert!(!limits.may_revoke("billing"));
+        assert!(limits.may_revoke("ledger"));
     }
 }

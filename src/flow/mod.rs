@@ -11,15 +11,19 @@ use crate::authn::Authenticator;
 use crate::grant;
 use crate::metrics::Metrics;
 use crate::mint::Minter;
+use crate::revocation::Revocations;
 
+mod caller;
 mod issue;
 mod limit;
 mod refusal;
+mod revoke;
 
 pub use crate::authn::Presented;
 pub use issue::{Issued, TokenRequest};
 pub use limit::{Limits, Rate};
 pub use refusal::{Blame, Refusal, RequestFault};
+pub use revoke::RevokeFault;
 
 /// The parts that flows are made of.
 pub struct Flows {
@@ -33,6 +37,8 @@ pub struct Flows {
     pub grants: grant::Settings,
     /// Makes the token.
     pub minter: Minter,
+    /// Knows what is no longer good.
+    pub revocations: Arc<Revocations>,
     /// Slows down who fails too often, and who asks too much.
     pub limits: Arc<Limits>,
     /// Where decisions are written down.

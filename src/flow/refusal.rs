@@ -8,6 +8,8 @@ use crate::authn::AuthnFault;
 use crate::grant::GrantFault;
 use crate::mint::MintFault;
 
+use super::RevokeFault;
+
 /// Why a request cannot be read (RFC 6749 §3.2, §2.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestFault {
@@ -47,7 +49,7 @@ impl RequestFault {
     }
 }
 
-/// Why a request got no token.
+/// Why a request got nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// It cannot be read.
@@ -65,6 +67,9 @@ pub enum Refusal {
     /// Its token could not be written down, so it stays here.
     #[error(transparent)]
     Audit(#[from] AuditUnavailable),
+    /// The token that it names is not revoked.
+    #[error(transparent)]
+    Revoke(#[from] RevokeFault),
     /// Too many failures from this address.
     #[error("too many failed authentications from this address")]
     FailedTooOften,
@@ -91,6 +96,7 @@ impl Refusal {
             Self::Authn(fault) => fault.code(),
             Self::Grant(fault) => fault.code(),
             Self::Mint(fault) => fault.code(),
+            Self::Revoke(fault) => fault.code(),
             Self::Audit(_) | Self::FailedTooOften | Self::AskedTooOften => ErrorCode::TemporarilyUnavailable,
         }
     }
@@ -104,6 +110,7 @@ impl Refusal {
             Self::Grant(fault) => fault.reason(),
             Self::Mint(fault) => fault.reason(),
             Self::Audit(fault) => fault.reason(),
+            Self::Revoke(fault) => fault.reason(),
             Self::FailedTooOften => "failed_too_often",
             Self::AskedTooOften => "asked_too_often",
         }
@@ -114,7 +121,11 @@ impl Refusal {
     pub fn blame(&self) -> Blame {
         match self.code() {
             ErrorCode::ServerError => Blame::Us,
-            ErrorCode::TemporarilyUnavailable if matches!(self, Self::Authn(_) | Self::Audit(_)) => Blame::Us,
+            ErrorCode::TemporarilyUnavailable
+                if matches!(self, Self::Authn(_) | Self::Audit(_) | Self::Revoke(RevokeFault::NotRevoked(_))) =>
+            {
+                Blame::Us
+            }
             _ => Blame::Peer,
         }
     }

@@ -5,7 +5,7 @@ use certbind_proto::jws::Algorithms;
 use certbind_proto::metadata::{EndpointAliases, ServerMetadata};
 use certbind_proto::request::CLIENT_CREDENTIALS;
 
-use super::{JWKS_PATH, TOKEN_PATH};
+use super::{JWKS_PATH, REVOKE_PATH, TOKEN_PATH};
 
 /// What the document is made from.
 #[derive(Clone, Debug)]
@@ -28,22 +28,29 @@ pub struct Settings {
 /// allowed (RFC 8414 §3.2).
 #[must_use]
 pub fn document(settings: &Settings) -> ServerMetadata {
-    let names = |methods: &[AuthMethod]| methods.iter().map(|method| method.as_str().to_owned()).collect();
-    let owned = |algorithms: Algorithms| algorithms.names().into_iter().map(str::to_owned).collect();
-    let signs = settings.methods.contains(&AuthMethod::PrivateKeyJwt);
+    // Every endpoint authenticates its client by the same code, so all say the same.
+    let methods: Vec<String> = settings.methods.iter().map(|method| method.as_str().to_owned()).collect();
+    let algorithms: Vec<String> = match settings.methods.contains(&AuthMethod::PrivateKeyJwt) {
+        true => settings.algorithms.names().into_iter().map(str::to_owned).collect(),
+        false => Vec::new(),
+    };
+    let at = |path: &str| Some(format!("{}{path}", settings.base_url));
     ServerMetadata {
         issuer: settings.issuer.clone(),
-        token_endpoint: Some(format!("{}{TOKEN_PATH}", settings.base_url)),
-        jwks_uri: Some(format!("{}{JWKS_PATH}", settings.base_url)),
+        token_endpoint: at(TOKEN_PATH),
+        jwks_uri: at(JWKS_PATH),
         scopes_supported: Vec::new(),
         grant_types_supported: vec![CLIENT_CREDENTIALS.to_owned()],
-        token_endpoint_auth_methods_supported: names(&settings.methods),
-        token_endpoint_auth_signing_alg_values_supported: if signs { owned(settings.algorithms) } else { Vec::new() },
+        token_endpoint_auth_methods_supported: methods.clone(),
+        token_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
+        revocation_endpoint: at(REVOKE_PATH),
+        revocation_endpoint_auth_methods_supported: methods,
+        revocation_endpoint_auth_signing_alg_values_supported: algorithms,
         tls_client_certificate_bound_access_tokens: settings.bound_tokens,
-        mtls_endpoint_aliases: settings
-            .mtls_base_url
-            .as_ref()
-            .map(|base| EndpointAliases { token_endpoint: Some(format!("{base}{TOKEN_PATH}")) }),
+        mtls_endpoint_aliases: settings.mtls_base_url.as_ref().map(|base| EndpointAliases {
+            token_endpoint: Some(format!("{base}{TOKEN_PATH}")),
+            revocation_endpoint: Some(format!("{base}{REVOKE_PATH}")),
+        }),
     }
 }
 
@@ -76,6 +83,10 @@ mod tests {
                 "token_endpoint_auth_methods_supported":
                     ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
                 "token_endpoint_auth_signing_alg_values_supported": Algorithms::FAPI2.names(),
+                "revocation_endpoint": "https://auth.test/oauth2/revoke",
+                "revocation_endpoint_auth_methods_supported":
+                    ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
+                "revocation_endpoint_auth_signing_alg_values_supported": Algorithms::FAPI2.names(),
                 "tls_client_certificate_bound_access_tokens": true,
             })
         );
@@ -85,7 +96,9 @@ mod tests {
     fn rfc8414_2_algorithms_are_named_when_assertions_are_taken() {
         let methods = vec![AuthMethod::TlsClientAuth];
         let document = serde_json::to_value(document(&Settings { methods, ..settings() })).unwrap();
-        assert_eq!(document.get("token_endpoint_auth_signing_alg_values_supported"), None);
+        for endpoint in ["token", "revocation"] {
+            assert_eq!(document.get(format!("{endpoint}_endpoint_auth_signing_alg_values_supported")), None);
+        }
     }
 
     #[test]
@@ -100,7 +113,10 @@ mod tests {
         let document = serde_json::to_value(document(&Settings { mtls_base_url, ..settings() })).unwrap();
         assert_eq!(
             document["mtls_endpoint_aliases"],
-            json!({ "token_endpoint": "https://mtls.auth.test/oauth2/token" })
+            json!({
+                "token_endpoint": "https://mtls.auth.test/oauth2/token",
+                "revocation_endpoint": "https://mtls.auth.test/oauth2/revoke",
+            })
         );
         assert_eq!(document["issuer"], "https://auth.test");
     }

@@ -17,6 +17,7 @@ pub mod form;
 pub mod metadata;
 pub mod ops;
 pub mod reply;
+mod revoke;
 mod token;
 
 use document::Document;
@@ -61,6 +62,7 @@ pub struct Hosts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     Token,
+    Revoke,
     Metadata,
     Jwks,
     Unknown,
@@ -70,6 +72,7 @@ impl Route {
     const fn label(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::Revoke => "revoke",
             Self::Metadata => "metadata",
             Self::Jwks => "jwks",
             Self::Unknown => "unknown",
@@ -79,6 +82,8 @@ impl Route {
 
 /// Where tokens are asked for.
 pub const TOKEN_PATH: &str = "/oauth2/token";
+/// Where tokens are revoked.
+pub const REVOKE_PATH: &str = "/oauth2/revoke";
 /// Where the keys are published.
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
 
@@ -98,6 +103,7 @@ impl Endpoints {
     fn route(&self, path: &str) -> Route {
         match path {
             TOKEN_PATH => Route::Token,
+            REVOKE_PATH => Route::Revoke,
             JWKS_PATH => Route::Jwks,
             other if self.metadata_paths.iter().any(|path| path == other) => Route::Metadata,
             _ => Route::Unknown,
@@ -107,7 +113,8 @@ impl Endpoints {
     async fn answer(&self, route: Route, request: Request<Incoming>, connection: &ConnInfo) -> Reply {
         match (route, request.method()) {
             (Route::Token, &Method::POST) => self.token(request, connection).await,
-            (Route::Token, _) => reply::method_not_allowed("POST"),
+            (Route::Revoke, &Method::POST) => self.revoke(request, connection).await,
+            (Route::Token | Route::Revoke, _) => reply::method_not_allowed("POST"),
             (Route::Metadata, &Method::GET | &Method::HEAD) => self.metadata.reply(request.headers()),
             (Route::Jwks, &Method::GET | &Method::HEAD) => self.jwks.reply(request.headers()),
             (Route::Metadata | Route::Jwks, _) => reply::method_not_allowed("GET, HEAD"),

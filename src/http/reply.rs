@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::Reply;
 use crate::authn::AuthnFault;
-use crate::flow::{Issued, Refusal, RequestFault};
+use crate::flow::{Issued, Refusal, RequestFault, RevokeFault};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -28,13 +28,26 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// The answer to a token request.
 pub(super) fn token(outcome: Result<Issued, Refusal>, request_id: &str) -> Reply {
-    let mut reply = match outcome {
-        Ok(issued) => success(issued),
-        Err(refusal) => refused(&refusal),
-    };
+    identified(outcome.map_or_else(|refusal| refused(&refusal), success), request_id)
+}
+
+/// The answer to a revocation request: nothing to read, for a client has no use for it (RFC 7009 §2.2).
+pub(super) fn revocation(outcome: Result<(), Refusal>, request_id: &str) -> Reply {
+    identified(outcome.map_or_else(|refusal| refused(&refusal), |()| nothing()), request_id)
+}
+
+fn identified(mut reply: Reply, request_id: &str) -> Reply {
     if let Ok(value) = HeaderValue::from_str(request_id) {
         reply.headers_mut().insert(REQUEST_ID, value);
     }
+    reply
+}
+
+fn nothing() -> Reply {
+    let mut reply = Response::new(Full::default());
+    let headers = reply.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     reply
 }
 
@@ -69,7 +82,9 @@ fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::Request(RequestFault::BodyTooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Request(RequestFault::BodyTooSlow) => StatusCode::REQUEST_TIMEOUT,
-        Refusal::FailedTooOften | Refusal::AskedTooOften => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::FailedTooOften | Refusal::AskedTooOften | Refusal::Revoke(RevokeFault::TooOften) => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         refusal if is_authorization_header(refusal) => StatusCode::UNAUTHORIZED,
         refusal => StatusCode::from_u16(refusal.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
     }
@@ -82,12 +97,16 @@ fn is_authorization_header(refusal: &Refusal) -> bool {
 /// A constant sentence for each code: what the client may know, and no more.
 fn description(refusal: &Refusal) -> &'static str {
     match (refusal, refusal.code()) {
-        (Refusal::FailedTooOften | Refusal::AskedTooOften, _) => "Too many requests. Ask again later.",
+        (Refusal::FailedTooOften | Refusal::AskedTooOften | Refusal::Revoke(RevokeFault::TooOften), _) => {
+            "Too many requests. Ask again later."
+        }
         (Refusal::Mint(_), ErrorCode::InvalidRequest) => {
             "A token of this client needs a valid client certificate on the connection."
         }
         (Refusal::Request(fault), _) => unreadable(*fault),
         (Refusal::Grant(_), ErrorCode::InvalidRequest) => "The grant_type is missing.",
+        (Refusal::Revoke(_), ErrorCode::InvalidRequest) => "The token is missing.",
+        (Refusal::Revoke(_), ErrorCode::UnauthorizedClient) => "The token was issued to another client.",
         (_, ErrorCode::InvalidRequest) => "The request uses two client authentication methods.",
         (_, ErrorCode::InvalidClient) => "Client authentication failed.",
         (_, ErrorCode::UnauthorizedClient) => "The client may not use this grant.",

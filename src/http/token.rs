@@ -9,21 +9,29 @@ use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 
 use super::{Endpoints, Reply, form, reply};
-use crate::flow::{Context, Presented, TokenRequest};
+use crate::flow::{Context, Presented, RequestFault, TokenRequest};
 use crate::net::ConnInfo;
 
 impl Endpoints {
     pub(super) async fn token(&self, request: Request<Incoming>, connection: &ConnInfo) -> Reply {
         let context = self.context(connection);
-        let authorization_header = request.headers().contains_key(AUTHORIZATION);
-        let read = form::read(request, self.limits).await;
-        let request =
-            read.map(|form| TokenRequest { presented: presented(&form, authorization_header, connection), form });
+        let request = self.read(request, connection).await;
         let outcome = self.flows.issue(request, &context).await;
         reply::token(outcome, &context.request_id)
     }
 
-    fn context(&self, connection: &ConnInfo) -> Context {
+    /// A request as every endpoint reads it that authenticates its client.
+    pub(super) async fn read(
+        &self,
+        request: Request<Incoming>,
+        connection: &ConnInfo,
+    ) -> Result<TokenRequest, RequestFault> {
+        let authorization_header = request.headers().contains_key(AUTHORIZATION);
+        let form = form::read(request, self.limits).await?;
+        Ok(TokenRequest { presented: presented(&form, authorization_header, connection), form })
+    }
+
+    pub(super) fn context(&self, connection: &ConnInfo) -> Context {
         Context {
             request_id: request_id(&*self.entropy),
             listener: Arc::clone(&connection.listener),

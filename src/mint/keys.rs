@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use certbind_proto::access_token;
+use certbind_proto::jwk::JwkSet;
 use certbind_proto::jws::{Algorithm, Signer, SigningKey, SigningKeyFault};
 use certbind_proto::time::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::store::{KeyStore, StoreError, StoredKey};
 
@@ -13,7 +14,7 @@ use crate::store::{KeyStore, StoreError, StoredKey};
 #[derive(Clone)]
 pub struct SigningKeys {
     current: Arc<Signer>,
-    published: Arc<Vec<Value>>,
+    published: Arc<JwkSet>,
 }
 
 /// Why there are no signing keys.
@@ -47,13 +48,13 @@ impl SigningKeys {
         for key in stored {
             let Some(of) = Algorithm::parse(&key.algorithm) else { continue };
             let parsed = SigningKey::from_pkcs8_der(&key.pkcs8, of)?;
-            published.push(parsed.public_jwk(&key.kid).to_json());
+            published.push(parsed.public_jwk(&key.kid));
             if of == algorithm {
                 current = Some(Signer::new(parsed, access_token::TYP, Some(&key.kid)));
             }
         }
         let current = Arc::new(current.ok_or(KeysError::NotKept)?);
-        Ok(Self { current, published: Arc::new(published) })
+        Ok(Self { current, published: Arc::new(JwkSet::new(published)) })
     }
 
     /// The key that signs.
@@ -65,7 +66,13 @@ impl SigningKeys {
     /// The JWK set to publish: public members only.
     #[must_use]
     pub fn jwks(&self) -> Value {
-        json!({ "keys": *self.published })
+        self.published.to_json()
+    }
+
+    /// The keys that a token of this server may be signed with: those that sign, and those that did until lately.
+    #[must_use]
+    pub fn published(&self) -> &JwkSet {
+        &self.published
     }
 }
 

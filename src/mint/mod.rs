@@ -1,12 +1,14 @@
-//! Minting: [`Granted`] and [`AuthenticatedClient`] in, a signed access token out (RFC 9068 §2, RFC 8705 §3.1).
+//! Minting: [`Granted`] and [`AuthenticatedClient`] in, a signed access token out (RFC 9068 §2, RFC 8705 §3.1); and such a
+//! token read again by whoever made it.
 
 use std::fmt;
 use std::time::Duration;
 
-use certbind_proto::access_token::AccessToken;
+use certbind_proto::access_token::{self, AccessToken, TokenFault};
 use certbind_proto::binding::Confirmation;
 use certbind_proto::entropy::{Entropy, unguessable_id};
 use certbind_proto::error::ErrorCode;
+use certbind_proto::jws::{Algorithms, Parsed};
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
 
@@ -179,6 +181,16 @@ impl Minter {
         let token = self.keys.current().sign_claims(&claims.to_claims()).map_err(|_| MintFault::Signing)?;
         let expires_in = expires.since(Timestamp::from_unix(now.unix())).as_secs();
         Ok(Minted { token, expires_in, expires, id, bound_to: binding.map(|bound| bound.thumbprint) })
+    }
+
+    /// A token of this server, whatever resource it is for. Nothing is looked up: it is known by its signature.
+    ///
+    /// # Errors
+    /// [`TokenFault`] for anything that this server did not make, and for what is over by more than `clock_skew`.
+    pub fn read(&self, token: &str, clock_skew: Duration, now: Timestamp) -> Result<AccessToken, TokenFault> {
+        let parsed = Parsed::parse(token)?;
+        self.keys.published().verify(&parsed, Algorithms::DEFAULT)?;
+        access_token::check_own(&parsed, &self.settings.issuer, clock_skew, now)
     }
 
     /// The certificate that the token is bound to: the leaf that was proved on this connection, whatever method

@@ -11,5 +11,6 @@ mod limbo;
 mod net;
 mod process;
 mod reasons;
+mod revocation;
 mod support;
 mod token;

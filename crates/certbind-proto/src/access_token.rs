@@ -18,6 +18,9 @@ use crate::time::Timestamp;
 /// The `typ` of an access token (RFC 9068 §2.1).
 pub const TYP: &str = "at+jwt";
 
+/// How long after its `exp` somebody may still accept a token: the most that is ever granted for clocks that differ.
+pub const LATEST_ACCEPTANCE: Duration = claims::MOST_TOLERATED;
+
 /// What an access token says (RFC 9068 §2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessToken {
@@ -186,21 +189,46 @@ impl TokenFault {
 /// # Errors
 /// [`TokenFault`]; never [`TokenFault::Jws`].
 pub fn check(parsed: &Parsed<'_>, expect: &Expect<'_>, now: Timestamp) -> Result<AccessToken, TokenFault> {
+    let names_this_resource = |aud: &[String]| aud.iter().any(|named| named == expect.audience);
+    check_claims(parsed, expect.issuer, expect.clock_skew, now, names_this_resource)
+}
+
+/// The same for whoever issued the token and is asked about it: whatever resources it is for. Never for a resource
+/// server, which would take the tokens of all others.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_own(
+    parsed: &Parsed<'_>,
+    issuer: &str,
+    clock_skew: Duration,
+    now: Timestamp,
+) -> Result<AccessToken, TokenFault> {
+    check_claims(parsed, issuer, clock_skew, now, |_| true)
+}
+
+fn check_claims(
+    parsed: &Parsed<'_>,
+    issuer: &str,
+    clock_skew: Duration,
+    now: Timestamp,
+    is_for: impl FnOnce(&[String]) -> bool,
+) -> Result<AccessToken, TokenFault> {
     if !parsed.header.typ.as_deref().is_some_and(|typ| media_type_is(typ, TYP)) {
         return Err(TokenFault::TypWrong);
     }
     let claims = parsed.claims().map_err(TokenFault::Claims)?;
-    if claims::text(claims, "iss") != Some(expect.issuer) {
+    if claims::text(claims, "iss") != Some(issuer) {
         return Err(TokenFault::IssuerWrong);
     }
     let aud = audiences(claims.get("aud"))?;
-    if !aud.iter().any(|named| named == expect.audience) {
+    if !is_for(&aud) {
         return Err(TokenFault::AudienceWrong);
     }
-    let (iat, exp) = check_dates(claims, expect, now)?;
+    let (iat, exp) = check_dates(claims, clock_skew, now)?;
     let required = |name, fault| claims::text(claims, name).map(str::to_owned).ok_or(fault);
     Ok(AccessToken {
-        iss: expect.issuer.to_owned(),
+        iss: issuer.to_owned(),
         sub: required("sub", TokenFault::SubjectMissing)?,
         client_id: required("client_id", TokenFault::ClientMissing)?,
         aud,
@@ -223,7 +251,7 @@ fn audiences(aud: Option<&Value>) -> Result<Vec<String>, TokenFault> {
 
 fn check_dates(
     claims: &Map<String, Value>,
-    expect: &Expect<'_>,
+    clock_skew: Duration,
     now: Timestamp,
 ) -> Result<(Timestamp, Timestamp), TokenFault> {
     let date = |name| match claims::date(claims, name) {
@@ -232,14 +260,14 @@ fn check_dates(
         Date::At(date) => Ok(Some(date)),
     };
     let exp = date("exp")?.ok_or(TokenFault::ExpiryMissing)?;
-    if !claims::is_before_expiry(now, exp, expect.clock_skew) {
+    if !claims::is_before_expiry(now, exp, clock_skew) {
         return Err(TokenFault::Expired);
     }
-    if date("nbf")?.is_some_and(|nbf| !claims::is_not_ahead(now, nbf, expect.clock_skew)) {
+    if date("nbf")?.is_some_and(|nbf| !claims::is_not_ahead(now, nbf, clock_skew)) {
         return Err(TokenFault::NotYetValid);
     }
     let iat = date("iat")?.ok_or(TokenFault::IssuedAtMissing)?;
-    if !claims::is_not_ahead(now, iat, expect.clock_skew) {
+    if !claims::is_not_ahead(now, iat, clock_skew) {
         return Err(TokenFault::IssuedInFuture);
     }
     Ok((iat, exp))

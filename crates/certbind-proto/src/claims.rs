@@ -13,6 +13,9 @@ const LAST_SECOND: i64 = 253_402_300_799;
 /// (FAPI 2.0 Security Profile §5.3.2.1).
 const AHEAD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 
+/// The most that is granted after `exp`, whatever the settings say.
+pub(crate) const MOST_TOLERATED: Duration = AHEAD.1;
+
 /// A claim that should be a `NumericDate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Date {
@@ -64,7 +67,7 @@ pub(crate) fn is_not_ahead(now: Timestamp, date: Timestamp, clock_skew: Duration
 
 /// The skew that is granted after `exp`: what was set, a minute at the most.
 pub(crate) fn tolerated(clock_skew: Duration) -> Duration {
-    clock_skew.min(AHEAD.1)
+    clock_skew.min(MOST_TOLERATED)
 }
 
 #[cfg(test)]

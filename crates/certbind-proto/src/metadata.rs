@@ -31,6 +31,15 @@ pub struct ServerMetadata {
     /// The algorithms that a client assertion may be signed with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub token_endpoint_auth_signing_alg_values_supported: Vec<String>,
+    /// Where tokens are revoked (RFC 7009).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocation_endpoint: Option<String>,
+    /// The client authentication methods that work there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub revocation_endpoint_auth_methods_supported: Vec<String>,
+    /// The algorithms that a client assertion may be signed with there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub revocation_endpoint_auth_signing_alg_values_supported: Vec<String>,
     /// Whether tokens are bound to client certificates (RFC 8705 §3.3).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tls_client_certificate_bound_access_tokens: bool,
@@ -46,6 +55,9 @@ pub struct EndpointAliases {
     /// The token endpoint on the listener that asks for certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_endpoint: Option<String>,
+    /// The revocation endpoint there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocation_endpoint: Option<String>,
 }
 
 impl ServerMetadata {

@@ -31,8 +31,9 @@ use crate::mint::keys::SigningKeys;
 use crate::registry::Clients;
 use crate::registry::file::Watch;
 use crate::registry::stored::{Follow, StoredRegistry};
+use crate::revocation::{Following, Revocations};
 use crate::store::sqlite::{self, SqliteStore};
-use crate::store::{BoxFuture, FirstUse, ReplayStore, StoreError, Use};
+use crate::store::{BoxFuture, Changes as _, FirstUse, ReplayStore, StoreError, Use};
 
 /// What a server asks the machine for; tests give their own.
 #[derive(Clone)]
@@ -61,6 +62,8 @@ pub(super) struct Parts {
     jwks: Arc<Document>,
     lines: Arc<LineWriter>,
     published: Arc<PublishedKeys>,
+    revocations: Arc<Revocations>,
+    _following: Following,
 }
 
 impl Parts {
@@ -79,11 +82,25 @@ impl Parts {
         let (stored, of_stored) = stored.context("cannot read the clients of the store")?;
         let registry = Clients { files, stored };
         clients::tell_start(&registry, &of_stored, &metrics);
+        let revocations = Revocations::load(store.clone(), now).await.context("cannot read what was revoked")?;
+        let revocations = Arc::new(revocations);
+        let following = revocations.follow(store.changes(), Arc::clone(&platform.clock));
         let algorithm = settings::token_algorithm(config);
         let keys = SigningKeys::load_or_make(&*store, algorithm, now).await.context("no signing key")?;
         let jwks = Arc::new(Document::new("application/jwk-set+json", &keys.jwks()));
         let published = Arc::new(PublishedKeys::new(settings::published_keys(config, fetch_roots))?);
-        Ok(Self { metrics, platform, registry, store, keys, jwks, lines, published })
+        Ok(Self {
+            metrics,
+            platform,
+            registry,
+            store,
+            keys,
+            jwks,
+            lines,
+            published,
+            revocations,
+            _following: following,
+        })
     }
 
     /// All that a request meets under this configuration.
@@ -118,6 +135,7 @@ impl Parts {
             authenticator,
             grants: settings::grants(config),
             minter: Minter::new(self.keys.clone(), settings::tokens(config)),
+            revocations: Arc::clone(&self.revocations),
             limits: Arc::clone(limits),
             audit: self.lines.clone(),
             metrics: Arc::clone(&self.metrics),

@@ -50,6 +50,12 @@ impl Rig {
         format!("{:#}", outcome.err().expect("no server"))
     }
 
+    /// The same folder with a new server on it, and a key of the configuration set to something else.
+    pub(crate) async fn restart_with(mut self, set: &str) -> Self {
+        self.set.push(set.to_owned());
+        self.restart().await
+    }
+
     /// The same folder with a new server on it.
     pub(crate) async fn restart(self) -> Self {
         self.server.stop().await;

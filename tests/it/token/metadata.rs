@@ -27,6 +27,10 @@ async fn rfc8414_3_2_the_document_says_what_works() {
             "token_endpoint_auth_methods_supported":
                 ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
             "token_endpoint_auth_signing_alg_values_supported": Algorithms::DEFAULT.names(),
+            "revocation_endpoint": "https://auth.test/oauth2/revoke",
+            "revocation_endpoint_auth_methods_supported":
+                ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
+            "revocation_endpoint_auth_signing_alg_values_supported": Algorithms::DEFAULT.names(),
             "tls_client_certificate_bound_access_tokens": true,
         })
     );
@@ -138,7 +142,13 @@ async fn rfc8705_5_with_two_listeners_the_aliases_name_the_one_that_asks_for_cer
     assert_eq!(of_mtls["issuer"], ISSUER);
     assert_eq!(of_mtls["token_endpoint"], "https://public.auth.test/oauth2/token");
     assert_eq!(of_mtls["jwks_uri"], "https://public.auth.test/.well-known/jwks.json");
-    assert_eq!(of_mtls["mtls_endpoint_aliases"], json!({ "token_endpoint": "https://auth.test/oauth2/token" }));
+    assert_eq!(
+        of_mtls["mtls_endpoint_aliases"],
+        json!({
+            "token_endpoint": "https://auth.test/oauth2/token",
+            "revocation_endpoint": "https://auth.test/oauth2/revoke",
+        })
+    );
 
     let mut public = Caller::connect(rig.public_address(), Some(&PKI.billing.identity), Http::One).await;
     let of_public = public.send(&Ask::get(WELL_KNOWN).host("public.auth.test")).await.json();
@@ -198,7 +208,9 @@ async fn rfc8414_2_a_method_that_cannot_work_is_not_advertised() {
     .await;
     let document = rig.send(&Ask::get(WELL_KNOWN)).await.json();
     let methods = json!(["private_key_jwt", "self_signed_tls_client_auth"]);
-    assert_eq!(document["token_endpoint_auth_methods_supported"], methods);
+    for endpoint in ["token", "revocation"] {
+        assert_eq!(document[format!("{endpoint}_endpoint_auth_methods_supported")], methods);
+    }
     assert_eq!(document.get("tls_client_certificate_bound_access_tokens"), None);
     rig.stop().await;
 }

@@ -1,0 +1,3 @@
+//! Revocation and introspection, black box: requests over real TLS in, answers and audit lines out.
+
+mod revoke;
