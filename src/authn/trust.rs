@@ -91,8 +91,11 @@ pub enum TrustFault {
     #[error("a trust anchor is not a CA certificate (RFC 5280 §4.2.1.9)")]
     AnchorNotCa,
     /// An anchor is before its validity.
-    #[error("a trust anchor is not yet valid")]
-    AnchorNotYetValid,
+    #[error("a trust anchor is good from {from} on, not yet")]
+    AnchorNotYetValid {
+        /// Its notBefore.
+        from: Timestamp,
+    },
     /// webpki cannot use the anchor.
     #[error("a trust anchor is not supported")]
     AnchorUnsupported,
@@ -151,15 +154,19 @@ impl TrustGroup {
         Ok(Self { files: Some(files), ..group })
     }
 
-    /// Reads the files again if one of them is another one than before (inode, size, times). What is bad
-    /// changes nothing: the old anchors and lists stay in force. Waits on the disk, so not for an async task.
+    /// Reads the files again if one of them is another one than before (inode, size, times), or if time has made good what
+    /// was not. What is bad changes nothing: the old anchors and lists stay in force. Waits on the disk, so not for an async task.
     ///
     /// # Errors
     /// [`FilesFault`], once for each bad state of the files.
     pub fn refresh(&self, now: Timestamp) -> Result<Refreshed, FilesFault> {
         let Some(files) = &self.files else { return Ok(Refreshed::Unchanged) };
-        let Some((anchors, crls)) = files.read_if_changed()? else { return Ok(Refreshed::Unchanged) };
-        self.replace(anchors, &crls, now)?;
+        let Some((anchors, crls)) = files.read_if_changed(now)? else { return Ok(Refreshed::Unchanged) };
+        let taken = self.replace(anchors, &crls, now);
+        if let Err(TrustFault::AnchorNotYetValid { from }) = taken {
+            files.read_again_at(from);
+        }
+        taken?;
         Ok(Refreshed::Changed)
     }
 
@@ -319,7 +326,7 @@ fn load_anchor(der: &[u8], in_force: &[Certificate], now: Timestamp) -> Result<C
         return Err(TrustFault::AnchorKeyTooWeak);
     }
     if anchor.is_not_yet_valid(now) {
-        return Err(TrustFault::AnchorNotYetValid);
+        return Err(TrustFault::AnchorNotYetValid { from: anchor.not_before() });
     }
     if anchor.is_expired(now) { Err(TrustFault::AnchorExpired) } else { Ok(anchor) }
 }

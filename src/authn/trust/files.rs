@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use certbind_proto::time::Timestamp;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
@@ -66,11 +67,13 @@ pub struct Files {
 struct Seen {
     identities: Vec<Option<Identity>>,
     was_read: bool,
+    /// When what is in them becomes valid.
+    again_at: Option<Timestamp>,
 }
 
 impl Files {
     pub(super) const fn new(ca: PathBuf, crls: Vec<PathBuf>) -> Self {
-        Self { ca, crls, seen: Mutex::new(Seen { identities: Vec::new(), was_read: false }) }
+        Self { ca, crls, seen: Mutex::new(Seen { identities: Vec::new(), was_read: false, again_at: None }) }
     }
 
     /// The certificates and lists, read now. The identity is taken before the content: a change in between is seen the
@@ -78,24 +81,31 @@ impl Files {
     pub(super) fn read(&self) -> Result<Content, FilesFault> {
         let identities = self.identities();
         let content = self.content();
-        *self.seen() = Seen { identities, was_read: !matches!(content, Err(FilesFault::Read { .. })) };
+        let was_read = !matches!(content, Err(FilesFault::Read { .. }));
+        *self.seen() = Seen { identities, was_read, again_at: None };
         content
     }
 
     /// The same, if a file changed since; a bad state is reported once. What the system would not give is tried again
     /// and again: when file descriptors ran out for a moment, the newest list must not be lost for good.
-    pub(super) fn read_if_changed(&self) -> Result<Option<Content>, FilesFault> {
-        let (is_same, was_read) = {
+    pub(super) fn read_if_changed(&self, now: Timestamp) -> Result<Option<Content>, FilesFault> {
+        let (is_same, is_settled) = {
             let seen = self.seen();
-            (seen.identities == self.identities(), seen.was_read)
+            let is_due = seen.again_at.is_some_and(|at| at <= now);
+            (seen.identities == self.identities(), seen.was_read && !is_due)
         };
-        if is_same && was_read {
+        if is_same && is_settled {
             return Ok(None);
         }
         match self.read() {
             Err(FilesFault::Read { .. }) if is_same => Ok(None),
             content => content.map(Some),
         }
+    }
+
+    /// What was read is good from then on, and is to be read once more then.
+    pub(super) fn read_again_at(&self, at: Timestamp) {
+        self.seen().again_at = Some(at);
     }
 
     fn content(&self) -> Result<Content, FilesFault> {
@@ -156,10 +166,11 @@ mod tests {
         std::fs::write(&ca, "").unwrap();
         let files = Files::new(ca, Vec::new());
         assert!(files.read().is_ok());
-        assert!(files.read_if_changed().unwrap().is_none());
+        let now = Timestamp::from_unix(0);
+        assert!(files.read_if_changed(now).unwrap().is_none());
         // As after EMFILE: the system told of the new file and would not open it.
         files.seen().was_read = false;
-        assert!(files.read_if_changed().unwrap().is_some());
-        assert!(files.read_if_changed().unwrap().is_none());
+        assert!(files.read_if_changed(now).unwrap().is_some());
+        assert!(files.read_if_changed(now).unwrap().is_none());
     }
 }

@@ -34,7 +34,7 @@ fn rfc5280_6_1_an_anchor_is_checked_when_it_is_loaded() {
         (
             "not yet valid",
             CaSpec { validity: Validity::days_from(BEGIN + 86_400, 1), ..good.clone() },
-            Some(TrustFault::AnchorNotYetValid),
+            Some(TrustFault::AnchorNotYetValid { from: Timestamp::from_unix(BEGIN + 86_400) }),
         ),
         (
             "no keyCertSign",
@@ -146,6 +146,21 @@ fn rfc5280_6_3_files_are_read_again_when_they_change_and_a_bad_file_changes_noth
     assert_eq!((group.refresh(NOW).unwrap(), outcome()), (Refreshed::Changed, None));
     put(&ca, Issuer::root("other", VALIDITY).unwrap().certificate());
     assert_eq!((group.refresh(NOW).unwrap(), outcome()), (Refreshed::Changed, Some(ChainFault::Untrusted)));
+}
+
+#[test]
+fn p5_an_anchor_of_tomorrow_is_taken_tomorrow_without_a_touch_of_its_file() {
+    const DAY: i64 = 86_400;
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    let root = Issuer::root("root", VALIDITY).unwrap();
+    put(&ca, root.certificate_pem().as_bytes());
+    let group = TrustGroup::load("test", Policy::default(), ca.clone(), Vec::new(), NOW).unwrap();
+    let next = Issuer::root("next", Validity::days_from(BEGIN + DAY, 30)).unwrap();
+    put(&ca, (root.certificate_pem() + &next.certificate_pem()).as_bytes());
+    assert!(group.refresh(NOW).unwrap_err().to_string().contains("not yet"));
+    let at = |seconds| group.refresh(Timestamp::from_unix(BEGIN + seconds)).unwrap();
+    assert_eq!([at(DAY - 1), at(DAY), at(DAY + 1)], [Refreshed::Unchanged, Refreshed::Changed, Refreshed::Unchanged]);
 }
 
 #[test]

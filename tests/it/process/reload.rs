@@ -1,9 +1,9 @@
 //! Files that change under traffic: nobody who is still good notices, who is taken back is refused, and what is broken changes nothing.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use certbind_devpki::{Client, Identity, LeafSpec, Validity};
+use certbind_devpki::{Client, CrlSpec, Identity, Issuer, LeafSpec, Validity};
 use certbind_proto::cert::Certificate;
 use certbind_proto::time::{Clock as _, SystemClock};
 use hyper::{StatusCode, Version};
@@ -11,40 +11,185 @@ use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 
 use super::client::{Asserter, Connection, billing, by_assertion, client, tls};
-use super::rig::{PKI, Process, Site};
-use super::traffic::Traffic;
+use super::rig::{PKI, Process, Site, within};
+use super::traffic::{Load, Traffic};
 
 /// Replaces the list of revoked certificates by one that has these as well.
 fn revoke(site: &Site, number: u64, clients: &[&Client]) {
-    let validity = Validity::days_from(SystemClock.now().unix() - 3600, 30);
-    let crl = PKI.revoke(number, clients, validity).unwrap();
-    site.write("crl.pem", &(crl.pem() + &PKI.root_crl.pem()));
+    site.write("crl.pem", &revoked(number, clients));
+}
+
+fn revoked(number: u64, clients: &[&Client]) -> String {
+    PKI.revoke(number, clients, month()).unwrap().pem() + &PKI.root_crl.pem()
+}
+
+/// Since an hour, for thirty days.
+fn month() -> Validity {
+    Validity::days_from(SystemClock.now().unix() - 3600, 30)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fault_14_reloads_under_traffic_fail_nobody_and_count_at_once() {
-    const RELOADS: u64 = 6;
-    let site = Site::new();
-    let sibling = fs::read_to_string(site.path("clients.d/billing.toml")).unwrap().replace("billing", "sibling");
-    site.write("clients.d/sibling.toml", &sibling);
-    let server = site.start();
-    let traffic = Traffic::start(&server).await;
-    let mut open = server.connect(Some(&PKI.sibling.identity), Version::HTTP_2).await.unwrap();
-    let mut reloads = 0;
-    for round in 1..=RELOADS {
-        let taken_back = round % 2 == 1;
-        let listed: &[&Client] = if taken_back { &[&PKI.sibling] } else { &[] };
-        revoke(&site, round, listed);
-        reloads += 1;
-        site.events("config.reloaded", "", reloads).await;
-        let answer = open.token(&client("sibling")).await.unwrap();
-        assert_eq!(answer.status == StatusCode::OK, !taken_back, "round {round}: {}", answer.text);
-        if taken_back {
-            assert_eq!(site.event(answer.request_id()).await["reason"], "certificate_revoked");
+async fn fault_14_reloads_of_each_kind_fail_nobody_and_count_at_once() {
+    let (tokens, _) = Rounds::run(3, (12, Duration::from_millis(50))).await;
+    assert!(tokens > 100, "{tokens}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes half a minute and both cores; scripts/faults runs it"]
+async fn fault_14_twenty_reloads_of_each_kind_at_500_requests_a_second() {
+    let (tokens, took) = Rounds::run(20, (50, Duration::from_millis(100))).await;
+    let rate = tokens as f64 / took.as_secs_f64();
+    println!(
+        "20 reloads of each of 5 kinds and 20 bad files in {took:.1?}: {tokens} tokens, {rate:.0}/s, none refused"
+    );
+    assert!(rate > 400.0, "{rate}");
+}
+
+/// Everything that can change, changed round after round: there in the odd ones, gone in the even ones.
+struct Rounds {
+    site: Site,
+    server: Process,
+    other: Issuer,
+    others_crl: String,
+    guest: Connection,
+    sibling: Connection,
+    toggled: Connection,
+    billing: Connection,
+}
+
+/// A text that is neither PEM nor TOML.
+const BROKEN: &str = "= broken =";
+
+impl Rounds {
+    /// So many rounds under this load. Gives the number of tokens, and how long it took.
+    async fn run(rounds: usize, load: Load) -> (usize, Duration) {
+        let mut this = Self::new().await;
+        let began = Instant::now();
+        let traffic = Traffic::over(&this.server, load).await;
+        for round in 1..=rounds {
+            this.certificate().await;
+            this.authority(round).await;
+            this.revocation(round).await;
+            this.client(round).await;
+            this.limits(round).await;
+            this.broken(round).await;
         }
+        let tokens = traffic.stop().await;
+        let took = began.elapsed();
+        this.server.assert_healthy().await;
+        (tokens, took)
     }
-    assert!(traffic.stop().await > 100);
-    server.assert_healthy().await;
+
+    async fn new() -> Self {
+        let site = Site::new();
+        let other = Issuer::root("another root", month()).unwrap();
+        let nobody =
+            CrlSpec { next_update: month().not_after, number: 1, revoked: vec![], this_update: month().not_before };
+        let others_crl = other.crl(&nobody).unwrap().pem();
+        site.write("crl.pem", &(revoked(0, &[]) + &others_crl));
+        let guest = other.leaf(&LeafSpec::client("guest", month()).uri("spiffe://certbind.dev/guest")).unwrap();
+        let registration = fs::read_to_string(site.path("clients.d/billing.toml")).unwrap();
+        for name in ["guest", "sibling"] {
+            site.write(&format!("clients.d/{name}.toml"), &registration.replace("billing", name));
+        }
+        let toggled = registration.replace("client_id = \"billing\"", "client_id = \"toggled\"");
+        site.write("clients.d/toggled.toml", &toggled);
+        let server = site.start();
+        let open = async |who, version| server.connect(Some(who), version).await.unwrap();
+        let guest = open(&guest, Version::HTTP_11).await;
+        let sibling = open(&PKI.sibling.identity, Version::HTTP_2).await;
+        let toggled = open(&PKI.billing.identity, Version::HTTP_11).await;
+        let billing = open(&PKI.billing.identity, Version::HTTP_2).await;
+        Self { site, server, other, others_crl, guest, sibling, toggled, billing }
+    }
+
+    async fn certificate(&self) {
+        let mut renewed = None;
+        self.site.after(|| renewed = Some(renew(&self.site, 20)), "config.reloaded", "server certificate").await;
+        let renewed = renewed.unwrap();
+        assert_eq!(shown(&self.server).await, renewed.chain());
+    }
+
+    async fn authority(&mut self, round: usize) {
+        let there = is_odd(round);
+        let more = if there { self.other.certificate_pem() } else { String::new() };
+        let write = || self.site.write("ca.pem", &(PKI.root.certificate_pem() + &more));
+        self.site.after(write, "config.reloaded", "trust group `dev`").await;
+        let refused = (!there).then_some("chain_untrusted");
+        assert_answer(&self.site, &mut self.guest, "guest", refused).await;
+    }
+
+    async fn revocation(&mut self, round: usize) {
+        let there = is_odd(round);
+        let listed: &[&Client] = if there { &[&PKI.sibling] } else { &[] };
+        let write = || self.site.write("crl.pem", &(revoked(round as u64, listed) + &self.others_crl));
+        self.site.after(write, "config.reloaded", "trust group `dev`").await;
+        let refused = there.then_some("certificate_revoked");
+        assert_answer(&self.site, &mut self.sibling, "sibling", refused).await;
+    }
+
+    async fn client(&mut self, round: usize) {
+        const ENABLED: &str = "[certbind]\n";
+        const DISABLED: &str = "[certbind]\nstate = \"disabled\"\n";
+        let there = is_odd(round);
+        let text = fs::read_to_string(self.site.path("clients.d/toggled.toml")).unwrap();
+        let text = if there { text.replace(ENABLED, DISABLED) } else { text.replace(DISABLED, ENABLED) };
+        self.site.after(|| self.site.write("clients.d/toggled.toml", &text), "client.changed", "changed").await;
+        let refused = there.then_some("client_disabled");
+        assert_answer(&self.site, &mut self.toggled, "toggled", refused).await;
+    }
+
+    async fn limits(&mut self, round: usize) {
+        let (from, to) = ("[limits]\n", "[limits]\nmax_body_bytes = 4096\n");
+        let there = is_odd(round);
+        if there {
+            self.site.edit(from, to)
+        } else {
+            self.site.edit(to, from)
+        }
+        self.site.events("config.reloaded", "limits.max_body_bytes", round).await;
+        let long = format!("{}&x={}", billing().encode(), "x".repeat(5000));
+        let answer = self.billing.post(long, &[]).await.unwrap();
+        let expected = if there { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::OK };
+        assert_eq!(answer.status, expected, "round {round}: {}", answer.text);
+    }
+
+    /// One file after the other is broken, and whole again; the server goes on with what it had.
+    async fn broken(&mut self, round: usize) {
+        const FILES: [&str; 5] = ["server.pem", "ca.pem", "crl.pem", "clients.d/toggled.toml", "certbind.toml"];
+        let name = FILES[round % FILES.len()];
+        let whole = fs::read_to_string(self.site.path(name)).unwrap();
+        self.site.after(|| self.site.write(name, BROKEN), "config.rejected", "").await;
+        let metrics = async || self.server.operations("/metrics").await.1;
+        assert!(metrics().await.contains("certbind_config_last_reload_successful 0"), "{name}");
+        let answer = self.billing.token(&billing()).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{name}: {}", answer.text);
+        match name.ends_with("toggled.toml") {
+            true => self.site.write(name, &whole),
+            false => self.site.after(|| self.site.write(name, &whole), "config.reloaded", "").await,
+        }
+        within(async {
+            while metrics().await.contains("certbind_config_last_reload_successful 0") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+}
+
+fn is_odd(round: usize) -> bool {
+    round % 2 == 1
+}
+
+/// The very next answer on an open connection is a token, or a refusal for this reason.
+async fn assert_answer(site: &Site, connection: &mut Connection, client_id: &str, refused: Option<&str>) {
+    let answer = connection.token(&client(client_id)).await.unwrap();
+    let event = site.event(answer.request_id()).await;
+    assert_eq!(
+        (answer.status == StatusCode::OK, event["reason"].as_str()),
+        (refused.is_none(), refused),
+        "{client_id}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

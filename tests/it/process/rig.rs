@@ -1,7 +1,7 @@
 //! A folder to start the binary in, and the running process.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Seek as _, SeekFrom};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -122,14 +122,15 @@ failed_auth_per_address = "off"
         Process::ready(self.serve())
     }
 
-    /// The one event of a request; it may be written a moment after the answer.
+    /// The one event of a request; it may be written a moment after the answer, and no longer ago than a thousand others.
     pub(super) async fn event(&self, request_id: &str) -> Value {
+        const THOUSAND: u64 = 1 << 20;
         within(async {
             loop {
-                let text = fs::read_to_string(self.path("audit.jsonl")).unwrap_or_default();
-                let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
-                if let Some(event) = json_lines(whole).into_iter().find(|event| event["request_id"] == request_id) {
-                    return event;
+                let lines = self.audit_since(self.audit_length().saturating_sub(THOUSAND));
+                let mut lines = lines.lines().filter(|line| line.contains(request_id));
+                if let Some(line) = lines.next() {
+                    return serde_json::from_str(line).unwrap();
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -139,14 +140,24 @@ failed_auth_per_address = "off"
 
     /// Waits until the audit log has so many of these events about `what`.
     pub(super) async fn events(&self, name: &str, what: &str, count: usize) {
+        self.events_since(0, name, what, count).await;
+    }
+
+    /// Changes something, and waits for such an event.
+    pub(super) async fn after(&self, change: impl FnOnce(), name: &str, what: &str) {
+        let before = self.audit_length();
+        change();
+        self.events_since(before, name, what, 1).await;
+    }
+
+    async fn events_since(&self, position: u64, name: &str, what: &str, count: usize) {
         let is_it =
             |event: &Value| event["event"] == name && event["detail"].as_str().unwrap_or_default().contains(what);
         within(async {
             loop {
-                let text = fs::read_to_string(self.path("audit.jsonl")).unwrap();
-                let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
-                // Only the lines that may be it: there are many others.
-                let lines: Vec<_> = whole.lines().filter(|line| line.contains(name)).collect();
+                let text = self.audit_since(position);
+                // Only the lines that may be it are parsed: there are many others.
+                let lines: Vec<_> = text.lines().filter(|line| line.contains(name)).collect();
                 if json_lines(&lines.join("\n")).iter().filter(|event| is_it(event)).count() >= count {
                     return;
                 }
@@ -154,6 +165,21 @@ failed_auth_per_address = "off"
             }
         })
         .await;
+    }
+
+    fn audit_length(&self) -> u64 {
+        fs::metadata(self.path("audit.jsonl")).map_or(0, |file| file.len())
+    }
+
+    /// The whole lines of the audit file from this position on, and perhaps the end of one before.
+    fn audit_since(&self, position: u64) -> String {
+        let mut bytes = Vec::new();
+        if let Ok(mut file) = fs::File::open(self.path("audit.jsonl")) {
+            file.seek(SeekFrom::Start(position)).unwrap();
+            file.read_to_end(&mut bytes).unwrap();
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        text.rsplit_once('\n').map_or("", |(lines, _)| lines).to_owned()
     }
 
     /// What the audit file tells of so far, without its chain; complete once the server has ended.

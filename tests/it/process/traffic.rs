@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use hyper::{StatusCode, Version};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::client::{Asserter, by_assertion, client};
 use super::rig::{PKI, Process};
 
-/// Six connections, each asking again a moment after its answer.
-const LIGHT: (usize, Duration) = (6, Duration::from_millis(5));
+/// Connections, and from one request of each to the next.
+pub(super) type Load = (usize, Duration);
+
+const LIGHT: Load = (6, Duration::from_millis(10));
 
 /// Clients of each method over HTTP/1.1 and HTTP/2 that ask until they are stopped.
 pub(super) struct Traffic {
@@ -25,8 +28,7 @@ impl Traffic {
         Self::over(server, LIGHT).await
     }
 
-    /// So many connections, with so much time between an answer and the next request.
-    pub(super) async fn over(server: &Process, (connections, pause): (usize, Duration)) -> Self {
+    pub(super) async fn over(server: &Process, (connections, every): Load) -> Self {
         let (stop, issued) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut tasks = JoinSet::new();
         let versions = [Version::HTTP_11, Version::HTTP_2];
@@ -37,7 +39,10 @@ impl Traffic {
             let (stop, issued) = (Arc::clone(&stop), Arc::clone(&issued));
             tasks.spawn(async move {
                 let asserter = Asserter::batch();
+                let mut next = tokio::time::interval(every);
+                next.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 while !stop.load(Ordering::Relaxed) {
+                    next.tick().await;
                     let form = match who.name {
                         "batch" => by_assertion(&asserter.fresh()),
                         name => client(name),
@@ -45,7 +50,6 @@ impl Traffic {
                     let answer = connection.token(&form).await.unwrap();
                     assert_eq!(answer.status, StatusCode::OK, "{}: {}", who.name, answer.text);
                     issued.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(pause).await;
                 }
             });
         }
