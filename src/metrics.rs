@@ -36,6 +36,7 @@ pub struct Metrics {
     pub replay_entries: Gauge,
     server_certificate_expiry: Family<Listener, Gauge<f64, AtomicU64>>,
     crl_next_update: Family<Trust, Gauge<f64, AtomicU64>>,
+    signing_key_expiry: Family<Key, Gauge<f64, AtomicU64>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +106,11 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Key {
+    kid: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Trust {
     trust: String,
 }
@@ -142,6 +148,7 @@ impl Metrics {
             replay_entries: Gauge::default(),
             server_certificate_expiry: Family::default(),
             crl_next_update: Family::default(),
+            signing_key_expiry: Family::default(),
         };
         metrics.config_last_reload_successful.set(1);
         metrics.register();
@@ -179,6 +186,11 @@ impl Metrics {
             "server_certificate_expiry_timestamp_seconds",
             "The last second of a listener's certificate",
             self.server_certificate_expiry.clone(),
+        );
+        r.register(
+            "signing_key_expiry_timestamp_seconds",
+            "When the successor of a signing key takes over, or the last token of an older one has expired",
+            self.signing_key_expiry.clone(),
         );
         r.register(
             "crl_next_update_timestamp_seconds",
@@ -272,6 +284,14 @@ impl Metrics {
     /// When a trust group's revocation lists are due, in Unix seconds.
     pub fn crl_next_update(&self, trust: &str, unix: f64) {
         self.crl_next_update.get_or_create(&Trust { trust: trust.to_owned() }).set(unix);
+    }
+
+    /// Until when each published key is good, in Unix seconds. A key that is not named is no longer there.
+    pub fn signing_key_expiry(&self, keys: impl Iterator<Item = (String, f64)>) {
+        self.signing_key_expiry.clear();
+        for (kid, unix) in keys {
+            self.signing_key_expiry.get_or_create(&Key { kid }).set(unix);
+        }
     }
 
     /// The text of `/metrics`.

@@ -347,6 +347,11 @@ pub const REASONS: &[Reason] = &[
     ),
     reason("signing_failed", "The server could not sign the token.", "Look at the error log: this is ours."),
     reason(
+        "signing_keys_outdated",
+        "This server has not heard from its store for keys.publish_before. Its signing key may have been replaced without its knowledge, and nobody would verify the token.",
+        "Look at the store and the error log. It goes on by itself as soon as the store answers; longer outages need a longer keys.publish_before.",
+    ),
+    reason(
         "store_unavailable",
         "The store did not take the assertion's jti, so nothing was issued; or a revocation, so nothing was revoked.",
         "Look at the disk and at the error log. It goes on by itself when the store does.",

@@ -21,6 +21,7 @@ mod client_explain;
 mod clients;
 mod poll;
 mod report;
+mod signing_keys;
 mod token;
 mod trust_files;
 mod verify;

@@ -69,8 +69,9 @@ impl Checker<'_> {
         self.check_twins("trust", "name", "");
         self.check_twins("resource", "identifier", "; different resources have different identifiers (RFC 9068 §5)");
         let tokens = self.tokens();
-        self.word("keys.source", |word| (word == "auto").then_some(()));
+        let keys = self.keys();
         let assertions = self.assertions();
+        self.check_rotation(tokens.as_ref(), keys.as_ref(), assertions.as_ref());
         self.word("storage.engine", |word| (word == "sqlite").then_some(()));
         let clients_dir = self.path("clients.dir");
         self.draft.named.clients_dir.clone_from(&clients_dir);
@@ -89,6 +90,7 @@ impl Checker<'_> {
             trust: trust?,
             resources: resources?,
             tokens: tokens?,
+            keys: keys?,
             assertions: assertions?,
             clients_dir: clients_dir?,
             limits: limits?,
@@ -178,6 +180,18 @@ impl Checker<'_> {
         Some(Tokens { lifetime: lifetime?, algorithm: algorithm?, bound: bound?, expiry_cap: capped?.into() })
     }
 
+    fn keys(&mut self) -> Option<SigningKeys> {
+        const SLOWEST_CACHE: Duration = Duration::from_secs(20 * 60);
+        self.word("keys.source", |word| (word == "auto").then_some(()));
+        let rotation = self.duration_or_off("keys.rotate_every");
+        let rotation = rotation.map(|period| period.map_or(KeyRotation::Off, KeyRotation::Every));
+        let publish_before = self.duration("keys.publish_before");
+        if let Some(notice) = publish_before.filter(|notice| *notice < SLOWEST_CACHE) {
+            self.warn("keys.publish_before", Concern::NoticeShort { value: show_duration(notice) });
+        }
+        Some(SigningKeys { rotation: rotation?, publish_before: publish_before? })
+    }
+
     fn assertions(&mut self) -> Option<Assertions> {
         self.word("assertions.audience", |word| (word == "issuer").then_some(()));
         let max_lifetime = self.duration("assertions.max_lifetime");
@@ -261,6 +275,21 @@ impl Checker<'_> {
     fn not_in_fapi2(&mut self, path: &str, section: &'static str, instead: &'static str) {
         let value = shown(&self.peek(path).unwrap_or_default());
         self.complain(path, Fault::NotInFapi2 { value, section, instead });
+    }
+
+    /// A successor is published while its key still signs, and not so many keys are published that nobody reads them all.
+    fn check_rotation(&mut self, tokens: Option<&Tokens>, keys: Option<&SigningKeys>, assertions: Option<&Assertions>) {
+        const MOST_RETIRING: u32 = 16;
+        let (Some(tokens), Some(keys), Some(assertions)) = (tokens, keys, assertions) else { return };
+        let KeyRotation::Every(period) = keys.rotation else { return };
+        if period < keys.publish_before {
+            let (value, notice) = (show_duration(period), show_duration(keys.publish_before));
+            self.complain("keys.rotate_every", Fault::RotationBeforeNotice { value, notice });
+        }
+        if tokens.lifetime + 2 * assertions.clock_skew > MOST_RETIRING * period {
+            let (value, lifetime) = (show_duration(period), show_duration(tokens.lifetime));
+            self.complain("keys.rotate_every", Fault::RotationTooOften { value, lifetime });
+        }
     }
 
     fn check_addresses(&mut self) {

@@ -106,13 +106,12 @@ impl Checker<'_> {
 
     pub(super) fn duration(&mut self, path: &str) -> Option<Duration> {
         let Kind::Duration(least, most) = keys::at(path)?.kind else { return None };
-        self.parsed(path, |text| {
-            let duration = value::duration(text)?;
-            if (least..=most).contains(&duration) {
-                return Ok(duration);
-            }
-            Err(Fault::OutOfBounds { value: shown(text), least: show_duration(least), most: show_duration(most) })
-        })
+        self.parsed(path, |text| bounded(text, least, most))
+    }
+
+    pub(super) fn duration_or_off(&mut self, path: &str) -> Option<Option<Duration>> {
+        let Kind::DurationOrOff(least, most) = keys::at(path)?.kind else { return None };
+        self.parsed(path, |text| if text == "off" { Ok(None) } else { bounded(text, least, most).map(Some) })
     }
 
     pub(super) fn address(&mut self, path: &str) -> Option<SocketAddr> {
@@ -171,6 +170,14 @@ impl Checker<'_> {
             (0..self.raw.rows(array)).map(|number| read(self, &format!("{array}.{number}"))).collect();
         rows.into_iter().collect()
     }
+}
+
+fn bounded(text: &str, least: Duration, most: Duration) -> Result<Duration, Fault> {
+    let duration = value::duration(text)?;
+    if (least..=most).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(Fault::OutOfBounds { value: shown(text), least: show_duration(least), most: show_duration(most) })
 }
 
 /// What holds at this key when nothing is typed.

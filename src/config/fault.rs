@@ -197,6 +197,26 @@ pub enum Fault {
     /// Not a resource indicator.
     #[error("{0}")]
     Resource(ResourceFault),
+    /// Keys would have to sign before anybody knows them.
+    #[error(
+        "{value} is shorter than the {notice} for which a key is published before it signs (`keys.publish_before`)"
+    )]
+    RotationBeforeNotice {
+        /// What was typed.
+        value: String,
+        /// How long a key is published before.
+        notice: String,
+    },
+    /// More keys would be published than anybody reads.
+    #[error(
+        "{value} is so short that too many keys are published at once, as each stays until its tokens of {lifetime} have expired"
+    )]
+    RotationTooOften {
+        /// What was typed.
+        value: String,
+        /// How long a token lives.
+        lifetime: String,
+    },
     /// Not a scope.
     #[error("{0}")]
     Scope(ScopeFault),
@@ -287,6 +307,14 @@ pub enum Concern {
         "there is no [[trust]] group, so every client of `tls_client_auth` is refused; the system's CA certificates are never used (RFC 8705 §7.4)"
     )]
     NoTrust,
+    /// Caches of the JWKS that are slower than that.
+    #[error(
+        "{value} is shorter than what caches of the JWKS take (Istio 20 minutes, Envoy 10), so that they refuse the first tokens of a new key; 24h is wiser"
+    )]
+    NoticeShort {
+        /// What was typed.
+        value: String,
+    },
     /// Plain HTTP for everybody to see.
     #[error("{value} can be reached from other machines and speaks plain HTTP")]
     OpsNotLoopback {

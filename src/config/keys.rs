@@ -37,6 +37,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A number with a unit, between two bounds.
     Duration(Duration, Duration),
+    /// The same, or `off`.
+    DurationOrOff(Duration, Duration),
     /// A whole number, between two bounds.
     Integer(i64, i64),
     /// The issuer identifier (RFC 8414 §2).
@@ -79,12 +81,8 @@ pub(super) enum Node {
 }
 
 /// What a later version brings: these are refused by name, so that nobody believes that they work.
-pub(super) const LATER: &[(&str, &str)] = &[
-    ("keys.publish_before", "key rotation"),
-    ("keys.rotate_every", "key rotation"),
-    ("listen.admin", "the admin listener"),
-    ("storage.url", "storage in PostgreSQL"),
-];
+pub(super) const LATER: &[(&str, &str)] =
+    &[("listen.admin", "the admin listener"), ("storage.url", "storage in PostgreSQL")];
 
 /// The words of a later version, by their beginning.
 const LATER_WORDS: &[(&str, &str, &str)] = &[
@@ -96,6 +94,7 @@ const LATER_WORDS: &[(&str, &str, &str)] = &[
 pub(super) const LIVE: &[&str] = &[
     "assertions.clock_skew",
     "assertions.max_lifetime",
+    "keys.rotate_every",
     "limits.",
     "log.level",
     "resource.N.",
@@ -265,7 +264,19 @@ pub const KEYS: &[Key] = &[
         "keys.source",
         Kind::Choice(&["auto"]),
         Is("auto"),
-        "where the signing key comes from: `auto` makes it at the first start and keeps it in the store",
+        "where signing keys come from: `auto` makes them and keeps them in the store",
+    ),
+    key(
+        "keys.rotate_every",
+        Kind::DurationOrOff(Duration::from_secs(2), Duration::from_secs(3650 * 24 * HOUR)),
+        Is("90d"),
+        "how long a key signs until its successor takes over; with `off` an operator rotates",
+    ),
+    key(
+        "keys.publish_before",
+        seconds(2, 30 * 24 * HOUR),
+        Is("24h"),
+        "how long a key stands in the JWKS before it signs: longer than the slowest cache (Istio 20 minutes, Envoy 10). A server that has not heard from the store for so long signs no more",
     ),
     key(
         "assertions.audience",
@@ -440,6 +451,9 @@ impl fmt::Display for Kind {
             Self::Boolean => f.write_str("`true` or `false`"),
             Self::Choice(words) => write!(f, "`{}`", words.join("`, `")),
             Self::Duration(least, most) => write!(f, "duration, {} to {}", show_duration(*least), show_duration(*most)),
+            Self::DurationOrOff(least, most) => {
+                write!(f, "duration, {} to {}, or `off`", show_duration(*least), show_duration(*most))
+            }
             Self::Integer(least, most) => write!(f, "number, {least} to {most}"),
             Self::Issuer => f.write_str("https URL without query and fragment"),
             Self::Name => f.write_str("up to 64 letters, digits, `-`, `_` and `.`"),

@@ -32,6 +32,8 @@ pub struct Config {
     pub resources: Vec<ProtectedResource>,
     /// `[tokens]`
     pub tokens: Tokens,
+    /// `[keys]`
+    pub keys: SigningKeys,
     /// `[assertions]`
     pub assertions: Assertions,
     /// `clients.dir`
@@ -125,6 +127,24 @@ pub struct Tokens {
     pub bound: TokenBinding,
     /// Whether a bound token may outlive its certificate.
     pub expiry_cap: ExpiryCap,
+}
+
+/// `[keys]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKeys {
+    /// When a key gets its successor.
+    pub rotation: KeyRotation,
+    /// How long a key is published before it signs.
+    pub publish_before: Duration,
+}
+
+/// `keys.rotate_every`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRotation {
+    /// After it has signed for so long.
+    Every(Duration),
+    /// When an operator says so.
+    Off,
 }
 
 /// `[assertions]`

@@ -190,6 +190,7 @@ fn key_schema(key: &Key) -> serde_json::Value {
         Kind::References => json!({ "type": "array", "items": { "type": "string", "pattern": REFERENCE } }),
         Kind::Reference => json!({ "type": "string", "pattern": REFERENCE }),
         Kind::Duration(..) => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" }),
+        Kind::DurationOrOff(..) => json!({ "type": "string", "pattern": "^(off|[0-9]+(ms|s|m|h|d))$" }),
         Kind::Rate => json!({ "type": "string", "pattern": "^(off|[0-9]+/[smh])$" }),
         Kind::Issuer | Kind::WebOrigin => json!({ "type": "string", "pattern": "^https://" }),
         Kind::Address | Kind::Audit | Kind::Name | Kind::Path | Kind::Resource | Kind::Scope => {

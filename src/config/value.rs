@@ -89,7 +89,7 @@ fn wrong_type(kind: Kind, found: &'static str) -> Fault {
         Kind::Boolean => "true or false, without quotes",
         Kind::Integer(..) => "a whole number, without quotes",
         Kind::References => "a list of references in quotes, as in [\"file:/etc/certbind/crl/corp.crl\"]",
-        Kind::Duration(..) => "a number with a unit in quotes, as in \"5m\"",
+        Kind::Duration(..) | Kind::DurationOrOff(..) => "a number with a unit in quotes, as in \"5m\"",
         _ => "a text in quotes",
     };
     Fault::WrongType { expected, found }

@@ -85,7 +85,7 @@ impl Flows {
         let granted = grant::authorize(&self.grants, &client, &request.form)?;
         let signing = Instant::now();
         let minted = self.minter.mint(&granted, &client, TokenId::draw(&*self.entropy), now)?;
-        self.metrics.signing(self.minter.algorithm(), signing.elapsed());
+        self.metrics.signing(minted.algorithm, signing.elapsed());
         Ok((minted, granted))
     }
 

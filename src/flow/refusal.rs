@@ -122,7 +122,10 @@ impl Refusal {
         match self.code() {
             ErrorCode::ServerError => Blame::Us,
             ErrorCode::TemporarilyUnavailable
-                if matches!(self, Self::Authn(_) | Self::Audit(_) | Self::Revoke(RevokeFault::NotRevoked(_))) =>
+                if matches!(
+                    self,
+                    Self::Authn(_) | Self::Mint(_) | Self::Audit(_) | Self::Revoke(RevokeFault::NotRevoked(_))
+                ) =>
             {
                 Blame::Us
             }

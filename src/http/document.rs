@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::Reply;
 
-/// How long a client may keep a document.
+/// How long a client may keep a document, unless said otherwise.
 pub const MAX_AGE: Duration = Duration::from_secs(300);
 
 /// A document that can be exchanged as a whole.
@@ -33,7 +33,13 @@ impl Document {
     /// A document of this media type.
     #[must_use]
     pub fn new(content_type: &'static str, content: &Value) -> Self {
-        let cache_control = format!("public, max-age={}", MAX_AGE.as_secs());
+        Self::kept_for(MAX_AGE, content_type, content)
+    }
+
+    /// The same, which a client may keep for so long.
+    #[must_use]
+    pub fn kept_for(max_age: Duration, content_type: &'static str, content: &Value) -> Self {
+        let cache_control = format!("public, max-age={}", max_age.as_secs());
         Self {
             content_type: HeaderValue::from_static(content_type),
             cache_control: HeaderValue::from_str(&cache_control).unwrap_or(HeaderValue::from_static("no-cache")),

@@ -263,6 +263,7 @@ mod tests {
             (Refusal::FailedTooOften, 429),
             (AuthnFault::Store(StoreError::Busy).into(), 503),
             (AuditUnavailable.into(), 503),
+            (MintFault::KeysOutdated.into(), 503),
             (MintFault::Signing.into(), 500),
         ] {
             let reply = refused(&refusal);

@@ -2,6 +2,7 @@
 //! token read again by whoever made it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use certbind_proto::access_token::{self, AccessToken, TokenFault};
@@ -15,9 +16,13 @@ use certbind_proto::time::Timestamp;
 use crate::authn::AuthenticatedClient;
 use crate::grant::Granted;
 
-pub mod keys;
+mod keys;
+pub mod lifecycle;
+pub mod ring;
 
-use keys::SigningKeys;
+pub use keys::KeyFault;
+
+use ring::KeyRing;
 
 /// The `jti` of a token to be: 160 random bits (RFC 6749 §10.10).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +89,8 @@ pub struct Minted {
     pub id: TokenId,
     /// The certificate that it is bound to.
     pub bound_to: Option<Thumbprint>,
+    /// What it is signed with, by its JOSE name.
+    pub algorithm: &'static str,
 }
 
 /// Never shows the token.
@@ -105,7 +112,10 @@ pub enum MintFault {
     /// The token must be bound, and there is no certificate (RFC 8705 §3.4).
     #[error("the token must be bound, and there is no client certificate (RFC 8705 §3.4)")]
     CertificateMissing,
-    /// There is no key to sign with, or signing failed.
+    /// The store has not been heard for so long that the key may be one that nobody publishes any longer.
+    #[error("the signing keys may be out of date: the store has not been heard for keys.publish_before")]
+    KeysOutdated,
+    /// Signing failed.
     #[error("the token could not be signed")]
     Signing,
 }
@@ -118,6 +128,7 @@ impl MintFault {
             Self::CertificateExpired | Self::CertificateMalformed | Self::CertificateMissing => {
                 ErrorCode::InvalidRequest
             }
+            Self::KeysOutdated => ErrorCode::TemporarilyUnavailable,
             Self::Signing => ErrorCode::ServerError,
         }
     }
@@ -129,6 +140,7 @@ impl MintFault {
             Self::CertificateExpired => "certificate_expired",
             Self::CertificateMalformed => "certificate_malformed",
             Self::CertificateMissing => "certificate_missing",
+            Self::KeysOutdated => "signing_keys_outdated",
             Self::Signing => "signing_failed",
         }
     }
@@ -136,21 +148,15 @@ impl MintFault {
 
 /// Makes access tokens.
 pub struct Minter {
-    keys: SigningKeys,
+    keys: Arc<KeyRing>,
     settings: Settings,
 }
 
 impl Minter {
     /// A minter that signs with these keys.
     #[must_use]
-    pub const fn new(keys: SigningKeys, settings: Settings) -> Self {
+    pub const fn new(keys: Arc<KeyRing>, settings: Settings) -> Self {
         Self { keys, settings }
-    }
-
-    /// What it signs with, by its JOSE name.
-    #[must_use]
-    pub fn algorithm(&self) -> &'static str {
-        self.keys.current().key().algorithm().as_str()
     }
 
     /// Makes the token. Needs both proofs, so no caller can leave a step out.
@@ -165,7 +171,9 @@ impl Minter {
         now: Timestamp,
     ) -> Result<Minted, MintFault> {
         let binding = self.binding(client, now)?;
-        let expires = self.expiry(client, binding.as_ref(), now);
+        let ring = self.keys.current();
+        let signing = ring.signing(now).ok_or(MintFault::KeysOutdated)?;
+        let expires = self.expiry(client, binding.as_ref(), signing.token_lifetime, now);
         let registered = client.client();
         let claims = AccessToken {
             iss: self.settings.issuer.clone(),
@@ -178,9 +186,11 @@ impl Minter {
             jti: id.0.clone(),
             cnf: binding.as_ref().map(|bound| Confirmation { x5t_s256: bound.thumbprint }),
         };
-        let token = self.keys.current().sign_claims(&claims.to_claims()).map_err(|_| MintFault::Signing)?;
+        let signer = signing.signer();
+        let token = signer.sign_claims(&claims.to_claims()).map_err(|_| MintFault::Signing)?;
         let expires_in = expires.since(Timestamp::from_unix(now.unix())).as_secs();
-        Ok(Minted { token, expires_in, expires, id, bound_to: binding.map(|bound| bound.thumbprint) })
+        let algorithm = signer.key().algorithm().as_str();
+        Ok(Minted { token, expires_in, expires, id, bound_to: binding.map(|bound| bound.thumbprint), algorithm })
     }
 
     /// A token of this server, whatever resource it is for. Nothing is looked up: it is known by its signature.
@@ -189,7 +199,7 @@ impl Minter {
     /// [`TokenFault`] for anything that this server did not make, and for what is over by more than `clock_skew`.
     pub fn read(&self, token: &str, clock_skew: Duration, now: Timestamp) -> Result<AccessToken, TokenFault> {
         let parsed = Parsed::parse(token)?;
-        self.keys.published().verify(&parsed, Algorithms::DEFAULT)?;
+        self.keys.current().published().verify(&parsed, Algorithms::DEFAULT)?;
         access_token::check_own(&parsed, &self.settings.issuer, clock_skew, now)
     }
 
@@ -212,9 +222,17 @@ impl Minter {
         Ok(Some(bound))
     }
 
-    fn expiry(&self, client: &AuthenticatedClient, binding: Option<&Bound>, now: Timestamp) -> Timestamp {
-        let lifetime =
-            client.client().token_lifetime.map_or(self.settings.lifetime, |own| own.min(self.settings.lifetime));
+    /// The shortest life that is set holds; that of the key as well, which is published for no longer than its last token
+    /// lives.
+    fn expiry(
+        &self,
+        client: &AuthenticatedClient,
+        binding: Option<&Bound>,
+        of_key: Duration,
+        now: Timestamp,
+    ) -> Timestamp {
+        let lifetime = self.settings.lifetime.min(of_key);
+        let lifetime = client.client().token_lifetime.map_or(lifetime, |own| own.min(lifetime));
         let expires = Timestamp::from_unix(now.unix()).plus(lifetime);
         match binding {
             Some(bound) if self.caps() => expires.min(bound.not_after),

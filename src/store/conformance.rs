@@ -12,8 +12,9 @@ use certbind_proto::time::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{
-    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, ReplayKey, ReplayStore, Revision,
-    Revisions, Revocation, RevocationStore, Revoked, RevokedId, StoreError, StoredKey, Use, Written,
+    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayKey, ReplayStore,
+    Revision, Revisions, Revocation, RevocationStore, Revoked, RevokedId, Secret, StoreError, StoredKey, StoredKeys,
+    Use, Written,
 };
 
 /// The time at which everything here happens.
@@ -39,8 +40,11 @@ pub fn replay<S: ReplayStore + 'static>(open: &dyn Fn() -> Arc<S>) {
 
 /// Everything that [`KeyStore`] promises within one process.
 pub fn keys<S: KeyStore + 'static>(open: &dyn Fn() -> Arc<S>) {
-    the_first_key_of_an_algorithm_stays(&*open());
-    one_key_of_many_at_once(&[open()]);
+    a_set_is_kept_as_it_was_given(&*open());
+    who_saw_an_older_set_changes_nothing(&*open());
+    for _ in 0..20 {
+        one_change_of_many_at_once(&[open()]);
+    }
 }
 
 /// Everything that [`ClientStore`] promises within one process.
@@ -71,7 +75,7 @@ pub fn a_change_is_told_to_others<S: ClientStore + RevocationStore + KeyStore + 
     soon_told(&mut told, |now| now.clients > before.clients);
     wait(one.revoke(revocation("t1", soon()), NOW));
     soon_told(&mut told, |now| now.revocations > before.revocations);
-    wait(one.insert_if_none(signing_key("told", "ES256")));
+    wait(one.replace(before.keys, vec![signing_key("told", "ES256")]));
     soon_told(&mut told, |now| now.keys > before.keys);
 }
 
@@ -90,11 +94,17 @@ pub fn one_of_many_at_once<S: ReplayStore + 'static>(stores: &[Arc<S>]) {
     assert_eq!(firsts, 1, "of 200 uses at once one is the first");
 }
 
-/// Of many servers that bring a key at the same moment, all go home with the same one.
-pub fn one_key_of_many_at_once<S: KeyStore + 'static>(stores: &[Arc<S>]) {
-    let kept = at_once(16, stores, |store, n| wait(store.insert_if_none(signing_key(&format!("k{n}"), "ES256"))));
-    assert!(kept.windows(2).all(|pair| pair[0] == pair[1]), "all have the same key");
-    assert_eq!(wait(stores[0].load()), kept[..1], "and it is the one in the store");
+/// Of many servers that saw the same set and change it at the same moment, one does; the set is as that one left it.
+pub fn one_change_of_many_at_once<S: KeyStore + 'static>(stores: &[Arc<S>]) {
+    let seen = wait(stores[0].load()).revision;
+    let change = |n: usize| vec![signing_key(&format!("k{n}"), "ES256")];
+    let outcomes = at_once(16, stores, |store, n| wait(store.replace(seen, change(n))));
+    let winners: Vec<usize> = (0..16).filter(|n| outcomes[*n] != Replaced::Outdated).collect();
+    assert_eq!(winners.len(), 1, "of 16 changes at once one counts");
+    for store in stores {
+        let keys = change(winners[0]);
+        assert_eq!(wait(store.load()), StoredKeys { revision: seen + 1, keys }, "every server has the same set");
+    }
 }
 
 /// Asks `store` and waits for the answer.
@@ -116,8 +126,15 @@ pub fn try_wait<T>(answer: BoxFuture<'_, Result<T, StoreError>>) -> Result<T, St
 /// A key with this name.
 #[must_use]
 pub fn signing_key(kid: &str, algorithm: &str) -> StoredKey {
-    let pkcs8 = Zeroizing::new(kid.as_bytes().to_vec());
-    StoredKey { kid: kid.to_owned(), algorithm: algorithm.to_owned(), pkcs8, created: NOW }
+    StoredKey {
+        kid: kid.to_owned(),
+        algorithm: algorithm.to_owned(),
+        secret: Secret::Plain(Zeroizing::new(kid.as_bytes().to_vec())),
+        created: NOW,
+        activates: NOW,
+        retired: None,
+        token_lifetime: Duration::from_secs(300),
+    }
 }
 
 fn the_second_use_is_refused(store: &impl ReplayStore) {
@@ -166,13 +183,29 @@ fn every_key_is_counted(store: &impl ReplayStore) {
     assert_eq!(store.live_entries(), 5);
 }
 
-fn the_first_key_of_an_algorithm_stays(store: &impl KeyStore) {
-    let first = signing_key("first", "ES256");
-    assert_eq!(wait(store.insert_if_none(first.clone())), first);
-    assert_eq!(wait(store.insert_if_none(signing_key("second", "ES256"))), first);
-    let other = signing_key("other", "EdDSA");
-    assert_eq!(wait(store.insert_if_none(other.clone())), other);
-    assert_eq!(wait(store.load()), [first, other]);
+fn a_set_is_kept_as_it_was_given(store: &impl KeyStore) {
+    assert_eq!(wait(store.load()), StoredKeys::default(), "a fresh store has no keys");
+    let old = StoredKey { retired: Some(soon()), ..signing_key("b", "ES256") };
+    let created = NOW.plus(Duration::from_millis(1));
+    let next = StoredKey {
+        created,
+        activates: soon().plus(Duration::from_millis(1)),
+        token_lifetime: Duration::from_millis(86_400_001),
+        ..signing_key("a", "EdDSA")
+    };
+    for (revision, keys) in [(1, vec![old.clone()]), (2, vec![old, next.clone()]), (3, vec![next]), (4, Vec::new())] {
+        assert_eq!(wait(store.replace(revision - 1, keys.clone())), Replaced::Yes(revision));
+        assert_eq!(wait(store.load()), StoredKeys { revision, keys });
+    }
+}
+
+fn who_saw_an_older_set_changes_nothing(store: &impl KeyStore) {
+    let kept = vec![signing_key("kept", "ES256")];
+    assert_eq!(wait(store.replace(0, kept.clone())), Replaced::Yes(1));
+    for seen in [0, 2, Revision::MAX] {
+        assert_eq!(wait(store.replace(seen, Vec::new())), Replaced::Outdated, "{seen}");
+    }
+    assert_eq!(wait(store.load()), StoredKeys { revision: 1, keys: kept });
 }
 
 fn a_client_is_written_when_what_is_there_is_as_expected(store: &(impl ClientStore + Changes)) {

@@ -8,8 +8,8 @@ use certbind_proto::time::Timestamp;
 use tokio::sync::watch;
 
 use super::{
-    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, ReplayStore, Revision, Revisions,
-    Revocation, RevocationStore, StoreError, StoredKey, Use, Written,
+    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
+    Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, Use, Written,
 };
 
 /// What goes wrong.
@@ -85,12 +85,12 @@ impl<S: ReplayStore> ReplayStore for FaultyStore<S> {
 }
 
 impl<S: KeyStore> KeyStore for FaultyStore<S> {
-    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>> {
+    fn load(&self) -> BoxFuture<'_, Result<StoredKeys, StoreError>> {
         Box::pin(self.break_call(async move { self.inner.load().await }))
     }
 
-    fn insert_if_none(&self, key: StoredKey) -> BoxFuture<'_, Result<StoredKey, StoreError>> {
-        Box::pin(self.break_call(async move { self.inner.insert_if_none(key).await }))
+    fn replace(&self, seen: Revision, keys: Vec<StoredKey>) -> BoxFuture<'_, Result<Replaced, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.replace(seen, keys).await }))
     }
 }
 

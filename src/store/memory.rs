@@ -8,15 +8,16 @@ use tokio::sync::watch;
 
 use super::replay_index::{Known, ReplayIndex};
 use super::{
-    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, ReplayStore, Revision, Revisions,
-    Revocation, RevocationStore, Revoked, RevokedId, StoreError, StoredClient, StoredKey, Use, Written,
+    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
+    Revisions, Revocation, RevocationStore, Revoked, RevokedId, StoreError, StoredClient, StoredKey, StoredKeys, Use,
+    Written,
 };
 
 /// Holds everything in this process.
 #[derive(Debug)]
 pub struct MemoryStore {
     replay: Mutex<ReplayIndex>,
-    keys: Mutex<Vec<StoredKey>>,
+    keys: Mutex<StoredKeys>,
     clients: Mutex<HashMap<String, ClientChange>>,
     revocations: Mutex<HashMap<(Revoked, RevokedId), (Revision, Revocation)>>,
     changes: watch::Sender<Revisions>,
@@ -99,19 +100,19 @@ impl ReplayStore for MemoryStore {
 }
 
 impl KeyStore for MemoryStore {
-    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>> {
+    fn load(&self) -> BoxFuture<'_, Result<StoredKeys, StoreError>> {
         Box::pin(async move { Ok(lock(&self.keys).clone()) })
     }
 
-    fn insert_if_none(&self, key: StoredKey) -> BoxFuture<'_, Result<StoredKey, StoreError>> {
+    fn replace(&self, seen: Revision, keys: Vec<StoredKey>) -> BoxFuture<'_, Result<Replaced, StoreError>> {
         Box::pin(async move {
-            let mut keys = lock(&self.keys);
-            if let Some(stored) = keys.iter().find(|stored| stored.algorithm == key.algorithm) {
-                return Ok(stored.clone());
+            let mut stored = lock(&self.keys);
+            if stored.revision != seen {
+                return Ok(Replaced::Outdated);
             }
-            keys.push(key.clone());
-            self.next(|revisions| &mut revisions.keys);
-            Ok(key)
+            let revision = self.next(|revisions| &mut revisions.keys);
+            *stored = StoredKeys { revision, keys };
+            Ok(Replaced::Yes(revision))
         })
     }
 }

@@ -11,22 +11,20 @@ pub mod memory;
 mod replay;
 mod replay_index;
 mod revocations;
+mod signing_keys;
 pub mod sqlite;
 
 use std::error::Error;
-use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use certbind_proto::time::Timestamp;
-use zeroize::Zeroizing;
-
 pub use changes::{Changes, Revision, Revisions};
 pub use clients::{ClientChange, ClientStore, Expected, StoredClient, Written};
 pub use replay::{FirstUse, ReplayKey, ReplayStore, Use};
 pub use revocations::{Revocation, RevocationStore, Revoked, RevokedId};
+pub use signing_keys::{KeyStore, Replaced, Secret, StoredKey, StoredKeys};
 
 /// Everything that a server keeps, in one engine.
 pub trait Store: ReplayStore + KeyStore + ClientStore + RevocationStore + Changes {}
@@ -35,41 +33,6 @@ impl<S: ReplayStore + KeyStore + ClientStore + RevocationStore + Changes> Store 
 
 /// The future of a store call.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Holds the keys that sign access tokens.
-pub trait KeyStore: Send + Sync {
-    /// Every key, oldest first.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>>;
-
-    /// Stores `key` unless there is one of its algorithm, and gives the one that is stored: of two servers that
-    /// start at once, both get the same.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    fn insert_if_none(&self, key: StoredKey) -> BoxFuture<'_, Result<StoredKey, StoreError>>;
-}
-
-/// A private signing key as it lies in the store.
-#[derive(Clone, PartialEq, Eq)]
-pub struct StoredKey {
-    /// The key identifier in the JWKS (RFC 7517 §4.5).
-    pub kid: String,
-    /// The algorithm it signs with, by its JOSE name (RFC 7518 §3.1).
-    pub algorithm: String,
-    /// The private key, PKCS#8 in DER.
-    pub pkcs8: Zeroizing<Vec<u8>>,
-    /// When it was made.
-    pub created: Timestamp,
-}
-
-impl fmt::Debug for StoredKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StoredKey {{ kid: {:?}, algorithm: {:?}, pkcs8: [redacted] }}", self.kid, self.algorithm)
-    }
-}
 
 /// Why a store could not be opened, or did not answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -121,19 +84,3 @@ pub enum StoreError {
 
 /// The error below a [`StoreError`]; shared, because everyone whose write was in one commit gets it.
 pub type Cause = Arc<dyn Error + Send + Sync>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stored_key_does_not_print_its_secret() {
-        let key = StoredKey {
-            kid: "k1".into(),
-            algorithm: "ES256".into(),
-            pkcs8: Zeroizing::new(vec![17; 8]),
-            created: Timestamp::from_unix(0),
-        };
-        assert_eq!(format!("{key:?}"), r#"StoredKey { kid: "k1", algorithm: "ES256", pkcs8: [redacted] }"#);
-    }
-}

@@ -17,6 +17,7 @@ use tracing::field::display;
 use super::config::SourceArgs;
 use super::poll::Poll;
 use super::report::Reporter;
+use super::signing_keys::KeyWatch;
 use super::{Exit, log, trust_files};
 use crate::config::{self, Config, Environment, Opened};
 use crate::http::Hosts;
@@ -120,6 +121,7 @@ pub struct Server {
 /// What follows files until it is dropped.
 struct Watches {
     _configuration: Poll,
+    _keys: KeyWatch,
     _certificates: Poll,
     _trust: Poll,
     _clients: (Watch, Follow),
@@ -255,6 +257,7 @@ fn follow(reloader: &Arc<Reloader>) -> io::Result<Watches> {
     let reporter = reloader.parts.reporter();
     Ok(Watches {
         _configuration: poll("configuration", Reloader::follow)?,
+        _keys: reloader.parts.watch_keys(),
         _certificates: poll("certificates", |reloader, reporter| reloader.certificates.follow(reporter))?,
         _trust: poll("trust", |reloader, reporter| trust_files::look(&reloader.live.load().trust, reporter))?,
         _clients: reloader.parts.follow_clients(&reporter),

@@ -19,6 +19,7 @@ use crate::authn::trust::TrustGroups;
 use crate::cli::clients;
 use crate::cli::log::Volume;
 use crate::cli::report::{self, Reporter};
+use crate::cli::signing_keys::{self, KeyWatch, Publisher};
 use crate::config::{self, Checked, Config};
 use crate::flow::{Flows, Limits};
 use crate::http::document::Document;
@@ -27,7 +28,7 @@ use crate::http::{Endpoints, metadata};
 use crate::jwks_uri::PublishedKeys;
 use crate::metrics::Metrics;
 use crate::mint::Minter;
-use crate::mint::keys::SigningKeys;
+use crate::mint::ring::KeyRing;
 use crate::registry::Clients;
 use crate::registry::file::Watch;
 use crate::registry::stored::{Follow, StoredRegistry};
@@ -58,7 +59,7 @@ pub(super) struct Parts {
     pub(super) platform: Platform,
     pub(super) registry: Clients,
     store: Arc<SqliteStore>,
-    keys: SigningKeys,
+    pub(super) keys: Arc<KeyRing>,
     jwks: Arc<Document>,
     lines: Arc<LineWriter>,
     published: Arc<PublishedKeys>,
@@ -85,9 +86,12 @@ impl Parts {
         let revocations = Revocations::load(store.clone(), now).await.context("cannot read what was revoked")?;
         let revocations = Arc::new(revocations);
         let following = revocations.follow(store.changes(), Arc::clone(&platform.clock));
-        let algorithm = settings::token_algorithm(config);
-        let keys = SigningKeys::load_or_make(&*store, algorithm, now).await.context("no signing key")?;
-        let jwks = Arc::new(Document::new("application/jwk-set+json", &keys.jwks()));
+        let jwks =
+            Document::kept_for(settings::jwks_max_age(config), "application/jwk-set+json", &json!({ "keys": [] }));
+        let jwks = Arc::new(jwks);
+        let publisher = Arc::new(Publisher { document: Arc::clone(&jwks), audit: lines.clone() });
+        let keys = KeyRing::open(store.clone(), settings::signing_keys(config), publisher, now).await;
+        let keys = Arc::new(keys.context("no signing key")?);
         let published = Arc::new(PublishedKeys::new(settings::published_keys(config, fetch_roots))?);
         Ok(Self {
             metrics,
@@ -134,7 +138,7 @@ impl Parts {
             entropy: Arc::clone(&self.platform.entropy),
             authenticator,
             grants: settings::grants(config),
-            minter: Minter::new(self.keys.clone(), settings::tokens(config)),
+            minter: Minter::new(Arc::clone(&self.keys), settings::tokens(config)),
             revocations: Arc::clone(&self.revocations),
             limits: Arc::clone(limits),
             audit: self.lines.clone(),
@@ -147,12 +151,17 @@ impl Parts {
         let store = Arc::clone(&self.store);
         let (counted, published) = (Arc::clone(&self.store), Arc::clone(&self.published));
         let lines = Arc::clone(&self.lines);
+        let (keys, signing, clock) = (Arc::clone(&self.keys), Arc::clone(&self.keys), Arc::clone(&self.platform.clock));
         Operations {
             metrics: Arc::clone(&self.metrics),
-            checks: vec![Check { name: "store", ready: Box::new(move || store.is_healthy()) }],
+            checks: vec![
+                Check { name: "store", ready: Box::new(move || store.is_healthy()) },
+                Check { name: "keys", ready: Box::new(move || signing.is_ready()) },
+            ],
             refresh: Box::new(move |metrics| {
                 metrics.replay_entries.set(i64::try_from(counted.live_entries()).unwrap_or(i64::MAX));
                 metrics.audit_lines_lost.set(i64::try_from(lines.lost()).unwrap_or(i64::MAX));
+                signing_keys::show(&keys, metrics, clock.now());
                 let fetches = published.fetches();
                 metrics.jwks_fetches(fetches.succeeded, fetches.failed);
                 metrics.forget_crls();
@@ -163,6 +172,11 @@ impl Parts {
                 }
             }),
         }
+    }
+
+    /// Looks after the signing keys.
+    pub(super) fn watch_keys(&self) -> KeyWatch {
+        KeyWatch::start(Arc::clone(&self.keys), self.store.changes(), Arc::clone(&self.platform.clock))
     }
 
     /// Tells what changes while the server runs.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 
 use super::certificate::Certificates;
 use super::live::{InForce, Live};
@@ -31,6 +32,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Takes what changed.
 pub struct Reloader {
     sources: Sources,
+    /// Where the store is waited for.
+    runtime: Handle,
     pub(super) parts: Arc<Parts>,
     pub(super) live: Live,
     pub(super) certificates: Certificates,
@@ -66,7 +69,8 @@ impl Reloader {
         let limits = Arc::new(ArcSwap::from_pointee(settings::connections(config)));
         let rates = Arc::new(settings::limits(config));
         let live = Arc::new(ArcSwap::from_pointee(parts.in_force(checked, trust, rates)));
-        Ok(Self { sources, parts, live, certificates, connections, limits, seen: Mutex::default() })
+        let runtime = Handle::current();
+        Ok(Self { sources, runtime, parts, live, certificates, connections, limits, seen: Mutex::default() })
     }
 
     /// Looks at everything now: configuration, server certificates, trust groups and clients. Waits on the disk, so not
@@ -130,6 +134,10 @@ impl Reloader {
         let groups =
             trust_files::reload(before, (&checked.config, files.trust), &self.sources.environment, reporter.now())
                 .map_err(|fault| format!("{fault:#}"))?;
+        let calendar = settings::signing_keys(&checked.config).calendar;
+        self.runtime
+            .block_on(self.parts.keys.go_by(calendar, reporter.now()))
+            .map_err(|fault| format!("the signing keys cannot be kept for as long as tokens are to live: {fault}"))?;
         checked.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.put_in_force(&in_force, checked, groups, reporter);
         Ok(changes)

@@ -1,5 +1,7 @@
 //! The configuration, turned into what each part wants to know.
 
+use std::time::Duration;
+
 use certbind_https::AddressPolicy;
 use certbind_proto::assertion::AudienceRule;
 use certbind_proto::client::{AuthMethod, LegacyAudience, RegistrationRules};
@@ -10,7 +12,8 @@ use rustls_pki_types::CertificateDer;
 use crate::authn::AssertionSettings;
 use crate::config::{self, Config, Profile, RateLimit};
 use crate::flow::{Limits, Rate};
-use crate::http::{BodyLimits, TOKEN_PATH, metadata};
+use crate::http::{BodyLimits, TOKEN_PATH, document, metadata};
+use crate::mint::{lifecycle, ring};
 use crate::net::{self, TlsVersion, tls};
 use crate::{grant, jwks_uri, mint};
 
@@ -99,14 +102,30 @@ pub(super) fn tokens(config: &Config) -> mint::Settings {
     }
 }
 
-/// What tokens are signed with.
-pub(super) const fn token_algorithm(config: &Config) -> Algorithm {
-    match config.tokens.algorithm {
-        config::TokenAlgorithm::Es256 => Algorithm::Es256,
-        config::TokenAlgorithm::EdDsa => Algorithm::EdDsa,
-        config::TokenAlgorithm::Ps256 => Algorithm::Ps256,
-        config::TokenAlgorithm::Rs256 => Algorithm::Rs256,
+/// What tokens are signed with, and when that changes.
+pub(super) const fn signing_keys(config: &Config) -> ring::Settings {
+    ring::Settings {
+        algorithm: match config.tokens.algorithm {
+            config::TokenAlgorithm::Es256 => Algorithm::Es256,
+            config::TokenAlgorithm::EdDsa => Algorithm::EdDsa,
+            config::TokenAlgorithm::Ps256 => Algorithm::Ps256,
+            config::TokenAlgorithm::Rs256 => Algorithm::Rs256,
+        },
+        calendar: lifecycle::Settings {
+            rotation: match config.keys.rotation {
+                config::KeyRotation::Every(period) => lifecycle::Rotation::Every(period),
+                config::KeyRotation::Off => lifecycle::Rotation::ByHand,
+            },
+            publish_before: config.keys.publish_before,
+            token_lifetime: config.tokens.lifetime,
+            clock_skew: config.assertions.clock_skew,
+        },
     }
+}
+
+/// How long a client may keep the JWKS: it has to come back before a key that it does not know signs.
+pub(super) fn jwks_max_age(config: &Config) -> Duration {
+    document::MAX_AGE.min(config.keys.publish_before / 2)
 }
 
 /// The metadata say what works: a method that needs a trust group is left out when there is none.

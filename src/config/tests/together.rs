@@ -246,6 +246,11 @@ fn what_works_but_is_odd_is_a_warning() {
         ),
         (
             "[log]",
+            "[keys]\npublish_before = \"19m\"\n[log]",
+            "certbind.toml:19:1: keys.publish_before: 19m is shorter than what caches of the JWKS take",
+        ),
+        (
+            "[log]",
             "[listen.ops]\naddress = \"[::]:9464\"\nallow_non_loopback = true\n[log]",
             "certbind.toml:19:1: listen.ops.address: [::]:9464 can be reached",
         ),

@@ -287,13 +287,28 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "[log]",
-        "[keys]\nrotate_every = \"90d\"\n[log]",
-        "certbind.toml:19:1: keys.rotate_every: asks for key rotation, which comes with a later version; take it out",
+        "[keys]\nrotate_every = \"1s\"\n[log]",
+        "certbind.toml:19:1: keys.rotate_every: \"1s\" is out of bounds; from 2s to 3650d is allowed",
     ),
     (
         "[log]",
-        "[keys]\npublish_before = \"24h\"\n[log]",
-        "certbind.toml:19:1: keys.publish_before: asks for key rotation, which comes with a later version; take it out",
+        "[keys]\nrotate_every = \"never\"\n[log]",
+        "certbind.toml:19:1: keys.rotate_every: \"never\" is not a duration; write a number and ms, s, m, h or d, as in \"5m\"",
+    ),
+    (
+        "[log]",
+        "[keys]\npublish_before = \"off\"\n[log]",
+        "certbind.toml:19:1: keys.publish_before: \"off\" is not a duration; write a number and ms, s, m, h or d, as in \"5m\"",
+    ),
+    (
+        "[log]",
+        "[keys]\nrotate_every = \"23h\"\n[log]",
+        "certbind.toml:19:1: keys.rotate_every: 23h is shorter than the 1d for which a key is published before it signs (`keys.publish_before`)",
+    ),
+    (
+        "lifetime = \"5m\"\n",
+        "lifetime = \"24h\"\n[keys]\nrotate_every = \"90m\"\npublish_before = \"1h\"\n",
+        "certbind.toml:18:1: keys.rotate_every: 90m is so short that too many keys are published at once, as each stays until its tokens of 1d have expired",
     ),
     (
         "level = \"info\"",

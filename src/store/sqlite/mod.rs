@@ -29,8 +29,8 @@ use tokio::sync::{oneshot, watch};
 use self::queue::Queue;
 use self::writer::{Call, Gauges, Reply, Writer};
 use super::{
-    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, ReplayStore, Revision, Revisions,
-    Revocation, RevocationStore, StoreError, StoredKey, Use, Written,
+    BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
+    Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, Use, Written,
 };
 
 /// How the engine is set up. Only the folder comes from the operator.
@@ -146,12 +146,12 @@ impl ReplayStore for SqliteStore {
 }
 
 impl KeyStore for SqliteStore {
-    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>> {
+    fn load(&self) -> BoxFuture<'_, Result<StoredKeys, StoreError>> {
         self.with_connection(|connection| keys::load(connection))
     }
 
-    fn insert_if_none(&self, key: StoredKey) -> BoxFuture<'_, Result<StoredKey, StoreError>> {
-        self.with_connection(|connection| keys::insert_if_none(connection, key))
+    fn replace(&self, seen: Revision, keys: Vec<StoredKey>) -> BoxFuture<'_, Result<Replaced, StoreError>> {
+        self.with_connection(move |connection| keys::replace(connection, seen, &keys))
     }
 }
 

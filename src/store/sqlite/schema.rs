@@ -4,15 +4,26 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::super::StoreError;
+use super::keys;
 
 /// Marks the file as ours: "cbnd".
 const APPLICATION_ID: i64 = 0x6362_6e64;
 
 /// Step n leads from format n to format n + 1. A step that was released never changes.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
+const MIGRATIONS: [Step; 3] = [
+    Step { sql: include_str!("migrations/1.sql"), then: |_| Ok(()) },
+    Step { sql: include_str!("migrations/2.sql"), then: |_| Ok(()) },
+    Step { sql: include_str!("migrations/3.sql"), then: keys::adopt },
+];
+
+/// One step: statements, and then what no statement can do.
+struct Step {
+    sql: &'static str,
+    then: fn(&Transaction<'_>) -> Result<(), StoreError>,
+}
 
 /// The newest format.
 const KNOWN: u32 = MIGRATIONS.len() as u32;
@@ -90,14 +101,21 @@ fn check(connection: &Connection) -> Result<(), StoreError> {
 
 /// All steps in one transaction; two processes that start at once take turns.
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // What a step takes out of a table may be a private key.
+    connection.pragma_update(None, "secure_delete", true)?;
+    migrate_in(connection.transaction_with_behavior(TransactionBehavior::Immediate)?, path)?;
+    Ok(connection.pragma_update(None, "secure_delete", false)?)
+}
+
+fn migrate_in(transaction: Transaction<'_>, path: &Path) -> Result<(), StoreError> {
     let found = format(&transaction, path)?;
     let missing = &MIGRATIONS[found as usize..];
     if missing.is_empty() {
         return Ok(());
     }
     for step in missing {
-        transaction.execute_batch(step)?;
+        transaction.execute_batch(step.sql)?;
+        (step.then)(&transaction)?;
     }
     transaction.pragma_update(None, "user_version", KNOWN)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -78,7 +78,7 @@ fn r7523_3_7b_two_servers_on_one_folder_accept_one_of_200_copies() {
         let dir = data_dir();
         let servers = [Arc::new(open(&dir)), Arc::new(open(&dir))];
         conformance::one_of_many_at_once(&servers);
-        conformance::one_key_of_many_at_once(&servers);
+        conformance::one_change_of_many_at_once(&servers);
     }
 }
 
@@ -98,10 +98,14 @@ fn two_servers_may_start_at_once_on_an_empty_folder() {
     for _ in 0..10 {
         let dir = data_dir();
         std::thread::scope(|scope| {
-            let start =
-                || wait(open(&dir).insert_if_none(signing_key(&format!("{:?}", std::thread::current().id()), "ES256")));
+            let start = || {
+                let (store, own) = (open(&dir), format!("{:?}", std::thread::current().id()));
+                wait(store.replace(0, vec![signing_key(&own, "ES256")]));
+                wait(store.load())
+            };
             let servers: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
-            let kept: HashSet<_> = servers.into_iter().map(|server| server.join().unwrap().kid).collect();
+            let kept: HashSet<_> =
+                servers.into_iter().map(|server| server.join().unwrap().keys[0].kid.clone()).collect();
             assert_eq!(kept.len(), 1, "all have the same key");
         });
     }
@@ -115,14 +119,16 @@ fn r7523_3_7d_a_restart_forgets_nothing() {
         for n in 0..100 {
             assert_eq!(first_use(&store, key(n), soon(), NOW), FirstUse::Yes);
         }
-        wait(store.insert_if_none(signing_key("k1", "ES256")))
+        let made = vec![signing_key("k1", "ES256")];
+        assert_eq!(wait(store.replace(0, made.clone())), Replaced::Yes(1));
+        made
     };
     let store = open(&dir);
     assert_eq!(store.live_entries(), 100);
     for n in 0..100 {
         assert_eq!(first_use(&store, key(n), soon(), soon()), FirstUse::No);
     }
-    assert_eq!(wait(store.load()), [made]);
+    assert_eq!(wait(store.load()), StoredKeys { revision: 1, keys: made });
 }
 
 #[test]
@@ -143,26 +149,44 @@ fn fault_27_a_newer_database_is_refused_and_left_alone() {
     drop(open(&dir));
     database(&dir).pragma_update(None, "user_version", 999).unwrap();
     let before = fs::read(dir.path().join(files::FILE)).unwrap();
-    assert!(matches!(SqliteStore::open(&Settings::new(dir.path())), Err(StoreError::Newer { found: 999, known: 2 })));
+    assert!(matches!(SqliteStore::open(&Settings::new(dir.path())), Err(StoreError::Newer { found: 999, known: 3 })));
     assert_eq!(fs::read(dir.path().join(files::FILE)).unwrap(), before);
 }
 
-#[test]
-fn fault_27_a_database_of_the_format_before_is_brought_up_to_date_and_keeps_what_it_holds() {
-    let dir = data_dir();
-    let made = {
-        let store = open(&dir);
-        assert_eq!(first_use(&store, key(1), soon(), NOW), FirstUse::Yes);
-        wait(store.insert_if_none(signing_key("k1", "ES256")))
-    };
-    let database = database(&dir);
-    database.execute_batch("DROP TABLE revisions; DROP TABLE clients; DROP TABLE revocations").unwrap();
+/// Makes the database one of format 1, with a signing key in it whose row has this checksum.
+fn back_to_format_1(dir: &TempDir, checksum: i64) {
+    let database = database(dir);
+    let (_, keys) = include_str!("migrations/1.sql").split_once("-- Private keys").unwrap();
+    let newer = "DROP TABLE revisions; DROP TABLE clients; DROP TABLE revocations; DROP TABLE signing_keys;";
+    database.execute_batch(&[newer, "--", keys].concat()).unwrap();
+    let insert = "INSERT INTO signing_keys VALUES ('k1', 'ES256', x'6b6579', 1795375800000, ?1)";
+    database.execute(insert, [checksum]).unwrap();
     database.pragma_update(None, "user_version", 1).unwrap();
-    drop(database);
-    let store = open(&dir);
-    assert_eq!(first_use(&store, key(1), soon(), NOW), FirstUse::No);
-    assert_eq!(wait(store.load()), [made]);
-    assert_eq!(wait(store.clients_since(0)), []);
+}
+
+#[test]
+fn fault_27_a_database_of_an_older_format_is_brought_up_to_date_and_keeps_what_it_holds() {
+    let dir = data_dir();
+    assert_eq!(first_use(&open(&dir), key(1), soon(), NOW), FirstUse::Yes);
+    back_to_format_1(&dir, checksum::of(&[b"k1\0ES256\0key", &1_795_375_800_000_i64.to_le_bytes()]));
+    for _ in 0..2 {
+        let store = open(&dir);
+        assert_eq!(first_use(&store, key(1), soon(), NOW), FirstUse::No);
+        let token_lifetime = Duration::from_secs(24 * 60 * 60);
+        let made = StoredKey { kid: "k1".to_owned(), token_lifetime, ..signing_key("key", "ES256") };
+        assert_eq!(wait(store.load()), StoredKeys { revision: 0, keys: vec![made] });
+        assert_eq!(wait(store.clients_since(0)), []);
+    }
+}
+
+#[test]
+fn fault_27_a_damaged_key_of_an_older_format_is_not_taken_over() {
+    let dir = data_dir();
+    drop(open(&dir));
+    back_to_format_1(&dir, 0);
+    assert!(matches!(SqliteStore::open(&Settings::new(dir.path())), Err(StoreError::Corrupt(_))));
+    let format: u32 = database(&dir).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(format, 1, "nothing was changed on the way");
 }
 
 #[test]
@@ -212,7 +236,7 @@ fn fault_1b_a_flipped_bit_in_the_rows_is_found_at_open() {
         for n in 0..50 {
             first_use(&store, key(n), soon(), NOW);
         }
-        wait(store.insert_if_none(signing_key("a key with a name that is found in the file", "ES256")));
+        wait(store.replace(0, vec![signing_key("a key with a name that is found in the file", "ES256")]));
     }
     let path = dir.path().join(files::FILE);
     let good = fs::read(&path).unwrap();
@@ -396,7 +420,7 @@ fn fault_5_on_a_full_disk_nothing_is_first_and_the_store_recovers_by_itself() {
         let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         connection.pragma_update(None, "max_page_count", pages).unwrap();
     });
-    let refused: Vec<usize> = (100..400).filter(|n| is_unavailable(&store, *n)).collect();
+    let refused: Vec<usize> = (100..900).filter(|n| is_unavailable(&store, *n)).collect();
     assert!(refused.len() > 200, "the disk is full");
     assert!(!store.is_healthy());
     assert_eq!(first_use(&store, key(0), soon(), NOW), FirstUse::No, "a replay is still known");

@@ -5,6 +5,7 @@ mod client;
 mod configuration;
 mod foreign;
 mod hostile;
+mod keys;
 mod lifecycle;
 mod operations;
 mod reload;

@@ -89,7 +89,7 @@ async fn assert_all_else_goes_on(server: &Process) {
     }
     assert_eq!(server.operations("/livez").await.0, StatusCode::OK);
     let (status, body) = server.operations("/readyz?verbose").await;
-    assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "[-] store\n"));
+    assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "[-] store\n[+] keys\n"));
 }
 
 /// The log says once that the store fails and once that it works again; the audit log has the reason each time.

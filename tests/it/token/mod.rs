@@ -8,6 +8,7 @@ mod form;
 mod grant;
 mod jose;
 mod jwks_uri;
+mod keys;
 mod live;
 mod metadata;
 mod methods;
