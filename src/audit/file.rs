@@ -38,18 +38,7 @@ pub struct AuditFile {
 }
 
 /// What stands at the path.
-struct Open {
-    file: File,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A file, which can be read again.
-    Regular,
-    /// A pipe, a terminal: what is written is gone.
-    Stream,
-}
+struct Open(File);
 
 impl AuditFile {
     /// Opens the file, or makes it with access for the owner alone.
@@ -59,12 +48,6 @@ impl AuditFile {
     pub fn open(path: PathBuf, entropy: Arc<dyn Entropy>) -> io::Result<Self> {
         let open = Open::at(&path)?;
         Ok(Self { path, open, entropy, position: None, size: None })
-    }
-
-    /// Whether lines stay there, so that a disk can be asked to keep them.
-    #[must_use]
-    pub fn keeps_lines(&self) -> bool {
-        self.open.kind == Kind::Regular
     }
 
     /// Holds the file that the path leads to. Where none can be had, the one of before is better than none.
@@ -89,13 +72,13 @@ impl AuditFile {
 
     /// Looks at the end of the file, if it may have changed, and ends a line that was cut off.
     fn look(&mut self) -> io::Result<Option<Torn>> {
-        let size = self.open.file.metadata()?.len();
-        if self.open.kind == Kind::Stream || self.size == Some(size) {
+        let size = self.open.0.metadata()?.len();
+        if self.size == Some(size) {
             return Ok(None);
         }
-        let Tail { last, torn, is_ended } = tail::read(&self.open.file, size)?;
+        let Tail { last, torn, is_ended } = tail::read(&self.open.0, size)?;
         if !is_ended {
-            self.open.file.write_all(b"\n")?;
+            self.open.0.write_all(b"\n")?;
         }
         // Once it is ended, what is left of a line is the line that a new chain comes after.
         let last = match (last, torn) {
@@ -148,10 +131,10 @@ impl Place for AuditFile {
 
     /// What a full disk has taken of a line is taken back, as long as nobody else can have written after it.
     fn append(&mut self, lines: &[u8]) -> Appended {
-        let (written, fault) = write_most(&mut self.open.file, lines);
+        let (written, fault) = write_most(&mut self.open.0, lines);
         let whole = whole(&lines[..written]);
         let end = self.size.map(|size| size + whole as u64);
-        let is_whole = whole == written || end.is_some_and(|end| self.open.file.set_len(end).is_ok());
+        let is_whole = whole == written || end.is_some_and(|end| self.open.0.set_len(end).is_ok());
         self.size = end.filter(|_| is_whole);
         Appended { whole, fault }
     }
@@ -162,10 +145,7 @@ impl Place for AuditFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        match self.open.kind {
-            Kind::Regular => self.open.file.sync_data(),
-            Kind::Stream => Ok(()),
-        }
+        self.open.0.sync_data()
     }
 }
 
@@ -173,15 +153,17 @@ impl Open {
     fn at(path: &Path) -> io::Result<Self> {
         let is_new = !path.exists();
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-        let kind = if file.metadata()?.is_file() { Kind::Regular } else { Kind::Stream };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no file, so no line would stay there"));
+        }
         if is_new {
             keep_name(path);
         }
-        Ok(Self { file, kind })
+        Ok(Self(file))
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let open = identity(&self.file.metadata()?);
+        let open = identity(&self.0.metadata()?);
         Ok(fs::metadata(path).is_ok_and(|found| identity(&found) == open))
     }
 
@@ -189,7 +171,7 @@ impl Open {
     fn lock(&self) -> io::Result<()> {
         let began = Instant::now();
         loop {
-            match self.file.try_lock() {
+            match self.0.try_lock() {
                 Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_DEADLINE => thread::sleep(LOCK_PAUSE),
                 Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
                 Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
@@ -198,7 +180,7 @@ impl Open {
     }
 
     fn unlock(&self) {
-        let _ = self.file.unlock();
+        let _ = self.0.unlock();
     }
 }
 

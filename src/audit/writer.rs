@@ -86,6 +86,12 @@ impl LineWriter {
         Ok(Self { queue, durability, thread: Some(thread) })
     }
 
+    /// Whether it is waited for.
+    #[must_use]
+    pub const fn durability(&self) -> Durability {
+        self.durability
+    }
+
     /// How many lines were lost and not yet told.
     #[must_use]
     pub fn lost(&self) -> u64 {

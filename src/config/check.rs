@@ -245,13 +245,11 @@ impl Checker<'_> {
         if let Some(Audit::File(path)) = &audit {
             self.draft.named.audit = Some(path.clone());
         }
-        if self.boolean("log.audit_required") == Some(true) {
-            self.complain(
-                "log.audit_required",
-                Fault::NotInThisVersion { feature: "an audit line on disk before each token" },
-            );
+        let audit_line = self.boolean("log.audit_required").map(AuditLine::from);
+        if audit_line == Some(AuditLine::Required) && audit == Some(Audit::Log) {
+            self.complain("log.audit_required", Fault::AuditNotKept);
         }
-        Some(Log { format: format?, level: level?, audit: audit? })
+        Some(Log { format: format?, level: level?, audit: audit?, audit_line: audit_line? })
     }
 }
 

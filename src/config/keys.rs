@@ -367,13 +367,13 @@ pub const KEYS: &[Key] = &[
         "log.audit",
         Kind::Audit,
         Is("log"),
-        "where audit events go: `log` puts them into the log, `file:PATH` appends them to a file",
+        "where audit events go: `log` puts them into the log, `file:PATH` appends them to a file, in a hash chain",
     ),
     key(
         "log.audit_required",
         Kind::Boolean,
         Is("false"),
-        "whether a token waits for its audit line on disk; `true` comes with a later version",
+        "whether a token waits for its audit line on disk: no token leaves without one, and none at all while the disk is full",
     ),
 ];
 

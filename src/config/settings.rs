@@ -212,6 +212,8 @@ pub struct Log {
     pub level: LogLevel,
     /// Where audit events go.
     pub audit: Audit,
+    /// Whether a token waits for its line there.
+    pub audit_line: AuditLine,
 }
 
 /// So many in a time.
@@ -400,5 +402,14 @@ switch! {
         true = Any,
         /// Public addresses alone.
         false = PublicOnly,
+    }
+}
+switch! {
+    /// `log.audit_required`
+    AuditLine {
+        /// No token without its line on disk.
+        true = Required,
+        /// A token does not wait for its line.
+        false = BestEffort,
     }
 }

@@ -146,18 +146,27 @@ impl Parts {
         }
     }
 
+    /// What must work before this server takes traffic.
+    fn checks(&self) -> Vec<Check> {
+        let (store, keys, audit) = (Arc::clone(&self.store), Arc::clone(&self.keys), Arc::clone(&self.lines));
+        let mut checks = vec![
+            Check { name: "store", ready: Box::new(move || store.is_healthy()) },
+            Check { name: "keys", ready: Box::new(move || keys.is_ready()) },
+        ];
+        if audit.durability() == Durability::Required {
+            checks.push(Check { name: "audit", ready: Box::new(move || audit.is_healthy()) });
+        }
+        checks
+    }
+
     /// Health and metrics.
     pub(super) fn operations(&self, live: Live) -> Operations {
-        let store = Arc::clone(&self.store);
         let (counted, published) = (Arc::clone(&self.store), Arc::clone(&self.published));
         let lines = Arc::clone(&self.lines);
-        let (keys, signing, clock) = (Arc::clone(&self.keys), Arc::clone(&self.keys), Arc::clone(&self.platform.clock));
+        let (keys, clock) = (Arc::clone(&self.keys), Arc::clone(&self.platform.clock));
         Operations {
             metrics: Arc::clone(&self.metrics),
-            checks: vec![
-                Check { name: "store", ready: Box::new(move || store.is_healthy()) },
-                Check { name: "keys", ready: Box::new(move || signing.is_ready()) },
-            ],
+            checks: self.checks(),
             refresh: Box::new(move |metrics| {
                 metrics.replay_entries.set(i64::try_from(counted.live_entries()).unwrap_or(i64::MAX));
                 metrics.audit_lines_lost.set(i64::try_from(lines.lost()).unwrap_or(i64::MAX));
@@ -222,7 +231,7 @@ fn open_audit(config: &Config, platform: &Platform) -> anyhow::Result<LineWriter
         config::Audit::File(path) => {
             let file = AuditFile::open(path.clone(), Arc::clone(&platform.entropy));
             let file = file.with_context(|| format!("cannot write the audit log {}", path.display()))?;
-            Ok(LineWriter::to_file(file, Durability::BestEffort, clock, &*platform.entropy)?)
+            Ok(LineWriter::to_file(file, settings::durability(config), clock, &*platform.entropy)?)
         }
     }
 }

@@ -9,6 +9,7 @@ use certbind_proto::jws::{Algorithm, Algorithms};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 
+use crate::audit::Durability;
 use crate::authn::AssertionSettings;
 use crate::config::{self, Config, Profile, RateLimit};
 use crate::flow::{Limits, Rate};
@@ -151,6 +152,14 @@ const fn rate(limit: RateLimit) -> Option<Rate> {
     match limit {
         RateLimit::AtMost { count, per } => Some(Rate { count, per }),
         RateLimit::Off => None,
+    }
+}
+
+/// Whether a token waits for its audit line.
+pub(super) const fn durability(config: &Config) -> Durability {
+    match config.log.audit_line {
+        config::AuditLine::Required => Durability::Required,
+        config::AuditLine::BestEffort => Durability::BestEffort,
     }
 }
 

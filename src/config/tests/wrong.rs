@@ -313,7 +313,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "level = \"info\"",
         "audit_required = true",
-        "certbind.toml:19:1: log.audit_required: asks for an audit line on disk before each token, which comes with a later version; take it out",
+        "certbind.toml:19:1: log.audit_required: needs a file: nothing says that a line on standard error is kept; write log.audit = \"file:PATH\"",
     ),
     (
         "file:server.key",

@@ -1,6 +1,7 @@
 //! The real binary as a process: started, watched, hurt, killed and started again.
 
 mod audit;
+mod audit_required;
 mod client;
 mod configuration;
 mod foreign;

@@ -13,7 +13,7 @@ use super::rig::{PKI, Process, Site, json_lines, within};
 const PROMISE: Duration = Duration::from_secs(2);
 
 /// Lets files grow to this size and no further (`RLIMIT_FSIZE`, the soft limit), as `setrlimit` in the process would.
-fn limit_files(server: &Process, bytes: &str) {
+pub(super) fn limit_files(server: &Process, bytes: &str) {
     let limit = format!("--fsize={bytes}:unlimited");
     let status = Command::new("prlimit").arg("--pid").arg(server.pid().to_string()).arg(limit).status().unwrap();
     assert!(status.success());
