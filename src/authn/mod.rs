@@ -220,6 +220,12 @@ impl Authenticator {
         Self { registry, replay, remote_keys, trust, settings, decoy: Decoy::new() }
     }
 
+    /// The client with this identifier, as it is registered now.
+    #[must_use]
+    pub fn client(&self, client_id: &str) -> Option<Arc<Client>> {
+        self.registry.find(client_id)
+    }
+
     /// Authenticates the client of one request.
     ///
     /// # Errors

@@ -404,6 +404,11 @@ pub const REASONS: &[Reason] = &[
         "Send one, with one token.",
     ),
     reason(
+        "token_revoked",
+        "The token was revoked by its client, or an operator revoked every token that the client had (RFC 7009 §2.1).",
+        "Fetch a new one. If the client did not revoke it, ask who did: certbind's audit log has the event token.revoked.",
+    ),
+    reason(
         "token_signature",
         "No key of the issuer verifies the token's signature.",
         "The token is forged, cut or from another server.",

@@ -14,12 +14,14 @@ use crate::mint::Minter;
 use crate::revocation::Revocations;
 
 mod caller;
+mod introspect;
 mod issue;
 mod limit;
 mod refusal;
 mod revoke;
 
 pub use crate::authn::Presented;
+pub use introspect::{AnswerForm, IntrospectFault, Told};
 pub use issue::{Issued, TokenRequest};
 pub use limit::{Limits, Rate};
 pub use refusal::{Blame, Refusal, RequestFault};

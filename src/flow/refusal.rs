@@ -8,7 +8,7 @@ use crate::authn::AuthnFault;
 use crate::grant::GrantFault;
 use crate::mint::MintFault;
 
-use super::RevokeFault;
+use super::{IntrospectFault, RevokeFault};
 
 /// Why a request cannot be read (RFC 6749 §3.2, §2.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +67,9 @@ pub enum Refusal {
     /// Its token could not be written down, so it stays here.
     #[error(transparent)]
     Audit(#[from] AuditUnavailable),
+    /// Nothing is said of the token that it asks about.
+    #[error(transparent)]
+    Introspect(#[from] IntrospectFault),
     /// The token that it names is not revoked.
     #[error(transparent)]
     Revoke(#[from] RevokeFault),
@@ -96,6 +99,7 @@ impl Refusal {
             Self::Authn(fault) => fault.code(),
             Self::Grant(fault) => fault.code(),
             Self::Mint(fault) => fault.code(),
+            Self::Introspect(fault) => fault.code(),
             Self::Revoke(fault) => fault.code(),
             Self::Audit(_) | Self::FailedTooOften | Self::AskedTooOften => ErrorCode::TemporarilyUnavailable,
         }
@@ -110,6 +114,7 @@ impl Refusal {
             Self::Grant(fault) => fault.reason(),
             Self::Mint(fault) => fault.reason(),
             Self::Audit(fault) => fault.reason(),
+            Self::Introspect(fault) => fault.reason(),
             Self::Revoke(fault) => fault.reason(),
             Self::FailedTooOften => "failed_too_often",
             Self::AskedTooOften => "asked_too_often",

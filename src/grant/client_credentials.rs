@@ -70,7 +70,7 @@ fn default_resource(settings: &Settings, client: &Client, scope: &Scope) -> Resu
 }
 
 /// The scope that has a meaning elsewhere and none at the audience (RFC 9068 §2.2.3).
-fn foreign_scope(settings: &Settings, audience: &[Resource]) -> Scope {
+pub(super) fn foreign_scope(settings: &Settings, audience: &[Resource]) -> Scope {
     let all = |own: bool| {
         let servers = settings.resources.iter().filter(|server| audience.contains(&server.identifier) == own);
         servers.fold(Scope::default(), |scope, server| scope.union(&server.scope))
@@ -101,6 +101,7 @@ mod tests {
             },
             scope: scope.parse().unwrap(),
             audiences: audiences.iter().map(|text| text.parse().unwrap()).collect(),
+            resource_server: Vec::new(),
             grant_types: vec!["client_credentials".to_owned()],
             bound_tokens_only: false,
             bound_certificate_trust: None,

@@ -120,6 +120,12 @@ impl GrantFault {
     }
 }
 
+/// What of a token's scope has a meaning at these of its resources (RFC 9701 §5; RFC 9068 §2.2.3).
+#[must_use]
+pub fn scope_at(settings: &Settings, resources: &[Resource], scope: &Scope) -> Scope {
+    scope.difference(&client_credentials::foreign_scope(settings, resources))
+}
+
 /// Decides what a client gets.
 ///
 /// # Errors

@@ -1,11 +1,11 @@
 //! The metadata document (RFC 8414 §2), derived from what really works: enums in, names out.
 
 use certbind_proto::client::AuthMethod;
-use certbind_proto::jws::Algorithms;
+use certbind_proto::jws::{Algorithm, Algorithms};
 use certbind_proto::metadata::{EndpointAliases, ServerMetadata};
 use certbind_proto::request::CLIENT_CREDENTIALS;
 
-use super::{JWKS_PATH, REVOKE_PATH, TOKEN_PATH};
+use super::{INTROSPECT_PATH, JWKS_PATH, REVOKE_PATH, TOKEN_PATH};
 
 /// What the document is made from.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Settings {
     pub algorithms: Algorithms,
     /// Whether tokens can be bound to certificates.
     pub bound_tokens: bool,
+    /// The algorithm of what this server signs.
+    pub token_algorithm: Algorithm,
     /// The methods that clients may be registered for.
     pub methods: Vec<AuthMethod>,
 }
@@ -43,12 +45,17 @@ pub fn document(settings: &Settings) -> ServerMetadata {
         grant_types_supported: vec![CLIENT_CREDENTIALS.to_owned()],
         token_endpoint_auth_methods_supported: methods.clone(),
         token_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
+        introspection_endpoint: at(INTROSPECT_PATH),
+        introspection_endpoint_auth_methods_supported: methods.clone(),
+        introspection_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
+        introspection_signing_alg_values_supported: vec![settings.token_algorithm.as_str().to_owned()],
         revocation_endpoint: at(REVOKE_PATH),
         revocation_endpoint_auth_methods_supported: methods,
         revocation_endpoint_auth_signing_alg_values_supported: algorithms,
         tls_client_certificate_bound_access_tokens: settings.bound_tokens,
         mtls_endpoint_aliases: settings.mtls_base_url.as_ref().map(|base| EndpointAliases {
             token_endpoint: Some(format!("{base}{TOKEN_PATH}")),
+            introspection_endpoint: Some(format!("{base}{INTROSPECT_PATH}")),
             revocation_endpoint: Some(format!("{base}{REVOKE_PATH}")),
         }),
     }
@@ -67,6 +74,7 @@ mod tests {
             mtls_base_url: None,
             algorithms: Algorithms::FAPI2,
             bound_tokens: true,
+            token_algorithm: Algorithm::Es256,
             methods: AuthMethod::ALL.to_vec(),
         }
     }
@@ -83,6 +91,11 @@ mod tests {
                 "token_endpoint_auth_methods_supported":
                     ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
                 "token_endpoint_auth_signing_alg_values_supported": Algorithms::FAPI2.names(),
+                "introspection_endpoint": "https://auth.test/oauth2/introspect",
+                "introspection_endpoint_auth_methods_supported":
+                    ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
+                "introspection_endpoint_auth_signing_alg_values_supported": Algorithms::FAPI2.names(),
+                "introspection_signing_alg_values_supported": ["ES256"],
                 "revocation_endpoint": "https://auth.test/oauth2/revoke",
                 "revocation_endpoint_auth_methods_supported":
                     ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
@@ -96,7 +109,7 @@ mod tests {
     fn rfc8414_2_algorithms_are_named_when_assertions_are_taken() {
         let methods = vec![AuthMethod::TlsClientAuth];
         let document = serde_json::to_value(document(&Settings { methods, ..settings() })).unwrap();
-        for endpoint in ["token", "revocation"] {
+        for endpoint in ["token", "introspection", "revocation"] {
             assert_eq!(document.get(format!("{endpoint}_endpoint_auth_signing_alg_values_supported")), None);
         }
     }
@@ -115,6 +128,7 @@ mod tests {
             document["mtls_endpoint_aliases"],
             json!({
                 "token_endpoint": "https://mtls.auth.test/oauth2/token",
+                "introspection_endpoint": "https://mtls.auth.test/oauth2/introspect",
                 "revocation_endpoint": "https://mtls.auth.test/oauth2/revoke",
             })
         );

@@ -14,6 +14,7 @@ use crate::net::ConnInfo;
 
 pub mod document;
 pub mod form;
+mod introspect;
 pub mod metadata;
 pub mod ops;
 pub mod reply;
@@ -62,6 +63,7 @@ pub struct Hosts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     Token,
+    Introspect,
     Revoke,
     Metadata,
     Jwks,
@@ -72,6 +74,7 @@ impl Route {
     const fn label(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::Introspect => "introspect",
             Self::Revoke => "revoke",
             Self::Metadata => "metadata",
             Self::Jwks => "jwks",
@@ -82,6 +85,8 @@ impl Route {
 
 /// Where tokens are asked for.
 pub const TOKEN_PATH: &str = "/oauth2/token";
+/// Where resource servers ask about tokens.
+pub const INTROSPECT_PATH: &str = "/oauth2/introspect";
 /// Where tokens are revoked.
 pub const REVOKE_PATH: &str = "/oauth2/revoke";
 /// Where the keys are published.
@@ -103,6 +108,7 @@ impl Endpoints {
     fn route(&self, path: &str) -> Route {
         match path {
             TOKEN_PATH => Route::Token,
+            INTROSPECT_PATH => Route::Introspect,
             REVOKE_PATH => Route::Revoke,
             JWKS_PATH => Route::Jwks,
             other if self.metadata_paths.iter().any(|path| path == other) => Route::Metadata,
@@ -114,7 +120,8 @@ impl Endpoints {
         match (route, request.method()) {
             (Route::Token, &Method::POST) => self.token(request, connection).await,
             (Route::Revoke, &Method::POST) => self.revoke(request, connection).await,
-            (Route::Token | Route::Revoke, _) => reply::method_not_allowed("POST"),
+            (Route::Introspect, &Method::POST) => self.introspect(request, connection).await,
+            (Route::Token | Route::Introspect | Route::Revoke, _) => reply::method_not_allowed("POST"),
             (Route::Metadata, &Method::GET | &Method::HEAD) => self.metadata.reply(request.headers()),
             (Route::Jwks, &Method::GET | &Method::HEAD) => self.jwks.reply(request.headers()),
             (Route::Metadata | Route::Jwks, _) => reply::method_not_allowed("GET, HEAD"),

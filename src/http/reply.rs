@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use certbind_proto::error::ErrorCode;
+use certbind_proto::introspection;
 use certbind_proto::request::FormFault;
 use certbind_proto::response::{ErrorResponse, TOKEN_TYPE, TokenResponse};
 use http_body_util::Full;
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use super::Reply;
 use crate::authn::AuthnFault;
-use crate::flow::{Issued, Refusal, RequestFault, RevokeFault};
+use crate::flow::{IntrospectFault, Issued, Refusal, RequestFault, RevokeFault, Told};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -34,6 +35,30 @@ pub(super) fn token(outcome: Result<Issued, Refusal>, request_id: &str) -> Reply
 /// The answer to a revocation request: nothing to read, for a client has no use for it (RFC 7009 §2.2).
 pub(super) fn revocation(outcome: Result<(), Refusal>, request_id: &str) -> Reply {
     identified(outcome.map_or_else(|refusal| refused(&refusal), |()| nothing()), request_id)
+}
+
+/// The answer to an introspection request.
+pub(super) fn introspection(outcome: Result<Told, Refusal>, request_id: &str) -> Reply {
+    let reply = match outcome {
+        Ok(Told::Plain(said)) => json(StatusCode::OK, &said.to_members()),
+        Ok(Told::Signed(jwt)) => of_type(introspection::SIGNED, jwt),
+        Err(refusal) => challenged(refused(&refusal), &refusal),
+    };
+    identified(reply, request_id)
+}
+
+/// Whoever fails to prove himself gets 401 here (RFC 7662 §2.3), and a 401 has a challenge (RFC 9110 §15.5.2). No
+/// registered scheme stands for the methods that work here, so the challenge names what is missing.
+fn challenged(mut reply: Reply, refusal: &Refusal) -> Reply {
+    if matches!(refusal, Refusal::Authn(_)) && refusal.code() == ErrorCode::InvalidClient {
+        *reply.status_mut() = StatusCode::UNAUTHORIZED;
+        let challenge = match is_authorization_header(refusal) {
+            true => "Basic realm=\"introspection endpoint\"",
+            false => "OAuth-Client-Authentication realm=\"introspection endpoint\"",
+        };
+        reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    reply
 }
 
 fn identified(mut reply: Reply, request_id: &str) -> Reply {
@@ -105,7 +130,8 @@ fn description(refusal: &Refusal) -> &'static str {
         }
         (Refusal::Request(fault), _) => unreadable(*fault),
         (Refusal::Grant(_), ErrorCode::InvalidRequest) => "The grant_type is missing.",
-        (Refusal::Revoke(_), ErrorCode::InvalidRequest) => "The token is missing.",
+        (Refusal::Introspect(IntrospectFault::NobodyAsks), _) => "A signed answer needs a client that asks for it.",
+        (Refusal::Introspect(_) | Refusal::Revoke(_), ErrorCode::InvalidRequest) => "The token is missing.",
         (Refusal::Revoke(_), ErrorCode::UnauthorizedClient) => "The token was issued to another client.",
         (_, ErrorCode::InvalidRequest) => "The request uses two client authentication methods.",
         (_, ErrorCode::InvalidClient) => "Client authentication failed.",

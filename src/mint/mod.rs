@@ -9,6 +9,7 @@ use certbind_proto::access_token::{self, AccessToken, TokenFault};
 use certbind_proto::binding::Confirmation;
 use certbind_proto::entropy::{Entropy, unguessable_id};
 use certbind_proto::error::ErrorCode;
+use certbind_proto::introspection::{self, Introspection};
 use certbind_proto::jws::{Algorithms, Parsed};
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
@@ -201,6 +202,22 @@ impl Minter {
         let parsed = Parsed::parse(token)?;
         self.keys.current().published().verify(&parsed, Algorithms::DEFAULT)?;
         access_token::check_own(&parsed, &self.settings.issuer, clock_skew, now)
+    }
+
+    /// What is said of a token, signed for the resource server that asked (RFC 9701 §5).
+    ///
+    /// # Errors
+    /// [`MintFault::KeysOutdated`], [`MintFault::Signing`].
+    pub fn sign_introspection(
+        &self,
+        said: &Introspection,
+        asked_by: &AuthenticatedClient,
+        now: Timestamp,
+    ) -> Result<String, MintFault> {
+        let claims = said.to_claims(&self.settings.issuer, &asked_by.client().client_id, now);
+        let ring = self.keys.current();
+        let signer = ring.signing(now).ok_or(MintFault::KeysOutdated)?.signer();
+        signer.sign_claims_as(introspection::TYP, &claims).map_err(|_| MintFault::Signing)
     }
 
     /// The certificate that the token is bound to: the leaf that was proved on this connection, whatever method

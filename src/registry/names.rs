@@ -61,9 +61,10 @@ pub const CLIENT: [Member; 15] = [
 ];
 
 /// The members of `certbind`.
-pub const CERTBIND: [Member; 10] = [
+pub const CERTBIND: [Member; 11] = [
     member("trust", Kind::Text, "the trust group that vouches for a client of tls_client_auth"),
     member("audiences", Kind::Texts, "the resources that it may ask for; the first is the default audience"),
+    member("resource_server", Kind::Texts, "the resources that it serves; it may introspect tokens for them"),
     member("token_lifetime", Kind::Text, "a life for its tokens that is shorter than the server's, as in 2m"),
     member("certificates", Kind::Certificates, "its certificates, for self_signed_tls_client_auth"),
     member("owner", Kind::Text, "whom to call"),

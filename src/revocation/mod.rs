@@ -15,8 +15,9 @@ use certbind_proto::access_token::{AccessToken, LATEST_ACCEPTANCE};
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
 
-use crate::store::{Revocation, RevocationStore, Revoked, RevokedId, StoreError};
+use crate::store::{Revocation, RevocationStore, RevokedId, StoreError};
 
+pub use crate::store::Revoked;
 pub use follow::Following;
 use held::Held;
 

@@ -107,6 +107,8 @@ pub struct CertbindMetadata {
     pub trust: Option<String>,
     /// The resources it may ask for; the first is the default audience (RFC 9068 §3).
     pub audiences: Vec<String>,
+    /// The resources it serves: it may ask whether tokens for them are good (RFC 7662 §2.1).
+    pub resource_server: Vec<String>,
     /// A life for its tokens that is shorter than the server's: `2m`.
     pub token_lifetime: Option<String>,
     /// Files with its certificates, for `self_signed_tls_client_auth`: `file:client.pem`.
@@ -147,8 +149,10 @@ pub struct Client {
     pub method: Method,
     /// The scope it may ask for.
     pub scope: Scope,
-    /// The resources it may ask for; the first is the default. Never empty.
+    /// The resources it may ask for; the first is the default. Empty only when it may use no grant.
     pub audiences: Vec<Resource>,
+    /// The resources it serves, so that it may ask whether tokens for them are good (RFC 7662 §2.1).
+    pub resource_server: Vec<Resource>,
     /// The grants it may use, by registered name. Empty: it may get no token.
     pub grant_types: Vec<String>,
     /// Whether it may never get an unbound token, whatever the server's policy (RFC 8705 §3.4).
@@ -254,12 +258,12 @@ pub enum MetadataFault {
     /// No audience: a token without one is never issued.
     #[error("certbind.audiences: name at least one resource, the first is the default audience (RFC 9068 §3)")]
     AudienceMissing,
-    /// An audience is not a resource indicator.
-    #[error("certbind.audiences: {0}")]
-    AudienceMalformed(ResourceFault),
-    /// The same audience twice.
-    #[error("certbind.audiences: a resource is named twice (RFC 9068 §5)")]
-    AudienceRepeated,
+    /// A resource is not named by a resource indicator.
+    #[error("{0}: {1}")]
+    ResourceMalformed(&'static str, ResourceFault),
+    /// The same resource twice.
+    #[error("{0}: a resource is named twice (RFC 9068 §5)")]
+    ResourceRepeated(&'static str),
     /// A registered certificate has a form that cannot be proved in TLS.
     #[error(
         "certificate: X.509 version {0} cannot be used in TLS here; make a version 3 certificate (RFC 5280 §4.1.2.1)"
@@ -337,8 +341,12 @@ impl Client {
         }
         let method = method(metadata, certificates, rules, &mut faults);
         let scope = faults.take(metadata.scope.as_deref().unwrap_or_default().parse().map_err(MetadataFault::Scope));
-        let audiences = audiences(&metadata.certbind.audiences, &mut faults);
         let grant_types = metadata.grant_types.clone().unwrap_or_else(|| vec![CLIENT_CREDENTIALS.to_owned()]);
+        let audiences = resources(AUDIENCES, &metadata.certbind.audiences, &mut faults);
+        let resource_server = resources(RESOURCE_SERVER, &metadata.certbind.resource_server, &mut faults);
+        if metadata.certbind.audiences.is_empty() && !grant_types.is_empty() {
+            faults.add(MetadataFault::AudienceMissing);
+        }
         if grant_types.iter().any(|grant| grant != CLIENT_CREDENTIALS) {
             faults.add(MetadataFault::GrantType);
         }
@@ -352,6 +360,7 @@ impl Client {
             method,
             scope,
             audiences,
+            resource_server,
             grant_types,
             bound_tokens_only: metadata.tls_client_certificate_bound_access_tokens.unwrap_or(false),
             bound_certificate_trust,
@@ -389,19 +398,20 @@ fn lifetime(text: &str) -> Result<Duration, MetadataFault> {
     if lifetime < Duration::from_secs(1) { Err(MetadataFault::Lifetime) } else { Ok(lifetime) }
 }
 
-fn audiences(typed: &[String], faults: &mut Faults) -> Vec<Resource> {
-    let mut audiences = Vec::with_capacity(typed.len());
+const AUDIENCES: &str = "certbind.audiences";
+const RESOURCE_SERVER: &str = "certbind.resource_server";
+
+fn resources(member: &'static str, typed: &[String], faults: &mut Faults) -> Vec<Resource> {
+    let mut resources = Vec::with_capacity(typed.len());
     for text in typed {
-        let Some(resource) = faults.take(text.parse().map_err(MetadataFault::AudienceMalformed)) else { continue };
-        if audiences.contains(&resource) {
-            faults.add(MetadataFault::AudienceRepeated);
+        let parsed = text.parse().map_err(|fault| MetadataFault::ResourceMalformed(member, fault));
+        let Some(resource) = faults.take(parsed) else { continue };
+        if resources.contains(&resource) {
+            faults.add(MetadataFault::ResourceRepeated(member));
         }
-        audiences.push(resource);
+        resources.push(resource);
     }
-    if typed.is_empty() {
-        faults.add(MetadataFault::AudienceMissing);
-    }
-    audiences
+    resources
 }
 
 fn method(

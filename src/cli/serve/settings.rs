@@ -106,12 +106,7 @@ pub(super) fn tokens(config: &Config) -> mint::Settings {
 /// What tokens are signed with, and when that changes.
 pub(super) const fn signing_keys(config: &Config) -> ring::Settings {
     ring::Settings {
-        algorithm: match config.tokens.algorithm {
-            config::TokenAlgorithm::Es256 => Algorithm::Es256,
-            config::TokenAlgorithm::EdDsa => Algorithm::EdDsa,
-            config::TokenAlgorithm::Ps256 => Algorithm::Ps256,
-            config::TokenAlgorithm::Rs256 => Algorithm::Rs256,
-        },
+        algorithm: token_algorithm(config),
         calendar: lifecycle::Settings {
             rotation: match config.keys.rotation {
                 config::KeyRotation::Every(period) => lifecycle::Rotation::Every(period),
@@ -129,6 +124,16 @@ pub(super) fn jwks_max_age(config: &Config) -> Duration {
     document::MAX_AGE.min(config.keys.publish_before / 2)
 }
 
+/// What tokens, and answers about them, are signed with.
+const fn token_algorithm(config: &Config) -> Algorithm {
+    match config.tokens.algorithm {
+        config::TokenAlgorithm::Es256 => Algorithm::Es256,
+        config::TokenAlgorithm::EdDsa => Algorithm::EdDsa,
+        config::TokenAlgorithm::Ps256 => Algorithm::Ps256,
+        config::TokenAlgorithm::Rs256 => Algorithm::Rs256,
+    }
+}
+
 /// The metadata say what works: a method that needs a trust group is left out when there is none.
 pub(super) fn metadata(config: &Config) -> metadata::Settings {
     let works = |method: &AuthMethod| *method != AuthMethod::TlsClientAuth || !config.trust.is_empty();
@@ -139,6 +144,7 @@ pub(super) fn metadata(config: &Config) -> metadata::Settings {
         mtls_base_url: config.public.as_ref().map(|_| mtls),
         algorithms: algorithms(config.profile),
         bound_tokens: config.tokens.bound != config::TokenBinding::Never,
+        token_algorithm: token_algorithm(config),
         methods: AuthMethod::ALL.into_iter().filter(works).collect(),
     }
 }

@@ -4,14 +4,8 @@ use certbind_devpki::LeafSpec;
 use hyper::Method;
 use serde_json::json;
 
+use super::{REVOKE, revoking};
 use crate::support::{Answer, Ask, Caller, Http, PKI, Rig, validity};
-
-const REVOKE: &str = "/oauth2/revoke";
-
-/// A client that proves itself as `ask` does, and wants this token revoked.
-fn revoking(ask: Ask, token: &str) -> Ask {
-    ask.path(REVOKE).without("grant_type").with("token", token)
-}
 
 /// The answer is that of a success, and the audit log tells what it was about.
 async fn is_done(rig: &Rig, case: &str, answer: &Answer, jti: Option<&str>, reason: Option<&str>) {

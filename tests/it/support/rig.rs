@@ -63,6 +63,11 @@ impl Rig {
         Self { server, ..self }
     }
 
+    /// A second server on the same folder, beside this one.
+    pub(crate) async fn beside(&self) -> Server {
+        serve(self.dir.path(), self.set.clone(), &self.clock).await.unwrap()
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.server.address()
     }

@@ -27,6 +27,11 @@ async fn rfc8414_3_2_the_document_says_what_works() {
             "token_endpoint_auth_methods_supported":
                 ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
             "token_endpoint_auth_signing_alg_values_supported": Algorithms::DEFAULT.names(),
+            "introspection_endpoint": "https://auth.test/oauth2/introspect",
+            "introspection_endpoint_auth_methods_supported":
+                ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
+            "introspection_endpoint_auth_signing_alg_values_supported": Algorithms::DEFAULT.names(),
+            "introspection_signing_alg_values_supported": ["ES256"],
             "revocation_endpoint": "https://auth.test/oauth2/revoke",
             "revocation_endpoint_auth_methods_supported":
                 ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
@@ -146,6 +151,7 @@ async fn rfc8705_5_with_two_listeners_the_aliases_name_the_one_that_asks_for_cer
         of_mtls["mtls_endpoint_aliases"],
         json!({
             "token_endpoint": "https://auth.test/oauth2/token",
+            "introspection_endpoint": "https://auth.test/oauth2/introspect",
             "revocation_endpoint": "https://auth.test/oauth2/revoke",
         })
     );
@@ -208,7 +214,7 @@ async fn rfc8414_2_a_method_that_cannot_work_is_not_advertised() {
     .await;
     let document = rig.send(&Ask::get(WELL_KNOWN)).await.json();
     let methods = json!(["private_key_jwt", "self_signed_tls_client_auth"]);
-    for endpoint in ["token", "revocation"] {
+    for endpoint in ["token", "introspection", "revocation"] {
         assert_eq!(document[format!("{endpoint}_endpoint_auth_methods_supported")], methods);
     }
     assert_eq!(document.get("tls_client_certificate_bound_access_tokens"), None);

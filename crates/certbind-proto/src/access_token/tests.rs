@@ -229,3 +229,30 @@ proptest! {
         let _ = outcome(r#"{"alg":"EdDSA","typ":"at+jwt"}"#, &text);
     }
 }
+
+#[test]
+fn rfc7662_4_the_issuer_checks_all_of_its_token_but_for_whom_it_is() {
+    let header = r#"{"alg":"EdDSA","typ":"at+jwt"}"#;
+    let own = |header: &str, changes: Value, skew: u64| {
+        let token = compact(header, claims(changes).to_string(), key(Algorithm::EdDsa));
+        check_own(&Parsed::parse(&token).unwrap(), ISSUER, Duration::from_secs(skew), now()).map(|token| token.aud)
+    };
+    assert_eq!(own(header, json!({}), 0), Ok(vec![API.to_owned()]));
+    assert_eq!(own(header, json!({ "aud": "https://other.example.com" }), 0).unwrap().len(), 1);
+    assert_eq!(own(header, json!({ "exp": NOW }), 0), Err(TokenFault::Expired));
+    assert!(own(header, json!({ "exp": NOW }), 60).is_ok(), "whose clock is behind takes it still");
+    for (changes, fault) in [
+        (json!({ "nbf": NOW + 61 }), TokenFault::NotYetValid),
+        (json!({ "iat": NOW + 61 }), TokenFault::IssuedInFuture),
+        (json!({ "iss": "https://auth.example.com/" }), TokenFault::IssuerWrong),
+        (json!({ "aud": null }), TokenFault::AudienceMalformed),
+        (json!({ "jti": null }), TokenFault::JtiMissing),
+        (json!({ "cnf": {} }), TokenFault::Confirmation(ConfirmationFault::Unknown)),
+    ] {
+        assert_eq!(own(header, changes.clone(), 0), Err(fault), "{changes}");
+    }
+    for typ in ["JWT", "token-introspection+jwt", "client-authentication+jwt"] {
+        let header = format!(r#"{{"alg":"EdDSA","typ":"{typ}"}}"#);
+        assert_eq!(own(&header, json!({}), 0), Err(TokenFault::TypWrong), "{typ}");
+    }
+}

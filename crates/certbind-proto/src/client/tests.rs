@@ -190,8 +190,28 @@ fn every_mistake_of_a_registration_is_told_at_once() {
 #[test]
 fn rfc9068_5_an_audience_is_named_once() {
     let twice = spoilt(tls_client_auth(), |client| client.certbind.audiences.push("https://api.test".to_owned()));
-    assert_eq!(twice, [MetadataFault::AudienceRepeated]);
+    assert_eq!(twice, [MetadataFault::ResourceRepeated("certbind.audiences")]);
     let client = Client::register(&tls_client_auth(), &[], &rules()).unwrap();
     assert_eq!(client.audiences[0].as_str(), "https://api.test");
     assert_eq!((client.method.name(), client.bound_tokens_only), (AuthMethod::TlsClientAuth, false));
+}
+
+#[test]
+fn rfc7662_2_1_a_resource_server_names_what_it_serves_and_needs_no_audience_when_it_gets_no_token() {
+    let serving = |audiences: &[&str], resource_server: &[&str], grant_types: Option<Vec<String>>| {
+        let mut metadata = tls_client_auth();
+        metadata.grant_types = grant_types;
+        metadata.certbind.audiences = audiences.iter().map(|&text| text.to_owned()).collect();
+        metadata.certbind.resource_server = resource_server.iter().map(|&text| text.to_owned()).collect();
+        Client::register(&metadata, &[], &rules())
+    };
+    let (none, api) = (|| Some(Vec::new()), "https://api.test");
+    let client = serving(&[], &[api], none()).unwrap();
+    assert_eq!((client.resource_server[0].as_str(), client.audiences.len()), (api, 0));
+    assert_eq!(serving(&[], &[api], None).unwrap_err(), [MetadataFault::AudienceMissing]);
+    assert!(serving(&[api], &[], None).unwrap().resource_server.is_empty());
+    let member = "certbind.resource_server";
+    assert_eq!(serving(&[], &[api, api], none()).unwrap_err(), [MetadataFault::ResourceRepeated(member)]);
+    let malformed = serving(&[], &["api"], none()).unwrap_err();
+    assert!(matches!(malformed[..], [MetadataFault::ResourceMalformed(name, _)] if name == member), "{malformed:?}");
 }

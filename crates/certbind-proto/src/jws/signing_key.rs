@@ -223,6 +223,7 @@ fn without_sign(integer: &[u8]) -> &[u8] {
 #[derive(Debug)]
 pub struct Signer {
     key: SigningKey,
+    alg: &'static str,
     kid: Option<String>,
     /// The header in base64url, and the dot that follows.
     prefix: String,
@@ -244,12 +245,8 @@ impl Signer {
         Self::naming(key, alg, typ, kid)
     }
 
-    fn naming(key: SigningKey, alg: &str, typ: &str, kid: Option<&str>) -> Self {
-        let members = [("typ", Some(typ)), ("alg", Some(alg)), ("kid", kid)];
-        let present = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
-        let header = Value::Object(present.collect::<Map<_, _>>()).to_string();
-        let prefix = URL_SAFE_NO_PAD.encode(header) + ".";
-        Self { key, kid: kid.map(str::to_owned), prefix }
+    fn naming(key: SigningKey, alg: &'static str, typ: &str, kid: Option<&str>) -> Self {
+        Self { prefix: prefix(alg, typ, kid), key, alg, kid: kid.map(str::to_owned) }
     }
 
     /// The key it signs with.
@@ -269,15 +266,36 @@ impl Signer {
     /// # Errors
     /// [`SignFault`].
     pub fn sign_claims(&self, claims: &impl Serialize) -> Result<String, SignFault> {
+        self.sign_behind(&self.prefix, claims)
+    }
+
+    /// The same for something else than what this signer usually makes. What kind of thing a JWT is has to show in its
+    /// `typ`, or one could be taken for the other (RFC 8725 §3.11).
+    ///
+    /// # Errors
+    /// [`SignFault`].
+    pub fn sign_claims_as(&self, typ: &str, claims: &impl Serialize) -> Result<String, SignFault> {
+        self.sign_behind(&prefix(self.alg, typ, self.kid.as_deref()), claims)
+    }
+
+    fn sign_behind(&self, prefix: &str, claims: &impl Serialize) -> Result<String, SignFault> {
         let mut json = Vec::with_capacity(512);
         serde_json::to_writer(&mut json, claims).map_err(|_| SignFault::Claims)?;
         // Room for a signature of 512 octets, the size of RSA-4096, at 4 characters for 3 octets.
-        let mut token = String::with_capacity(self.prefix.len() + json.len() / 3 * 4 + 4 + 1 + 684);
-        token.push_str(&self.prefix);
+        let mut token = String::with_capacity(prefix.len() + json.len() / 3 * 4 + 4 + 1 + 684);
+        token.push_str(prefix);
         URL_SAFE_NO_PAD.encode_string(json, &mut token);
         let signature = self.key.sign(token.as_bytes())?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(token)
     }
+}
+
+/// The header in base64url, and the dot that follows.
+fn prefix(alg: &str, typ: &str, kid: Option<&str>) -> String {
+    let members = [("typ", Some(typ)), ("alg", Some(alg)), ("kid", kid)];
+    let present = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
+    let header = Value::Object(present.collect::<Map<_, _>>()).to_string();
+    URL_SAFE_NO_PAD.encode(header) + "."
 }
