@@ -34,6 +34,8 @@ pub(super) struct Named {
     pub(super) trust: Vec<(String, Reference, Vec<Reference>)>,
     /// The authorities that may vouch for a `jwks_uri`.
     pub(super) fetch_roots: Option<Reference>,
+    /// The keys under which private signing keys are sealed.
+    pub(super) encryption: Option<EncryptionSource>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) clients_dir: Option<PathBuf>,
     pub(super) audit: Option<PathBuf>,
@@ -189,7 +191,23 @@ impl Checker<'_> {
         if let Some(notice) = publish_before.filter(|notice| *notice < SLOWEST_CACHE) {
             self.warn("keys.publish_before", Concern::NoticeShort { value: show_duration(notice) });
         }
-        Some(SigningKeys { rotation: rotation?, publish_before: publish_before? })
+        let encryption = self.encryption();
+        Some(SigningKeys { rotation: rotation?, publish_before: publish_before?, encryption: encryption? })
+    }
+
+    fn encryption(&mut self) -> Option<Option<EncryptionSource>> {
+        const PREVIOUS: &str = "keys.previous_encryption_key";
+        let optional = |checker: &mut Self, path| {
+            checker.derived(path, Some(None), |checker, path| checker.reference(path).map(Some))
+        };
+        let (key, previous) = (optional(self, "keys.encryption_key")?, optional(self, PREVIOUS)?);
+        if key.is_none() && previous.is_some() {
+            self.complain(PREVIOUS, Fault::PreviousAlone);
+            return None;
+        }
+        let encryption = key.map(|key| EncryptionSource { key, previous });
+        self.draft.named.encryption.clone_from(&encryption);
+        Some(encryption)
     }
 
     fn assertions(&mut self) -> Option<Assertions> {

@@ -42,6 +42,11 @@ pub enum Fault {
         "is missing; beside [listen.public] clients find this listener by it, in `mtls_endpoint_aliases` (RFC 8705 §5)"
     )]
     AliasMissing,
+    /// Not 256 bits.
+    #[error(
+        "holds no encryption key; 32 random bytes in base64 or hexadecimal are wanted, as `openssl rand -base64 32` prints them"
+    )]
+    EncryptionKey,
     /// Two listeners with one name.
     #[error("is also what clients call the public listener; the two need different names or ports (RFC 8705 §5)")]
     AliasNotDistinct,
@@ -200,6 +205,9 @@ pub enum Fault {
     /// Not a resource indicator.
     #[error("{0}")]
     Resource(ResourceFault),
+    /// The key of before without the one of now.
+    #[error("stands without `keys.encryption_key`; what is sealed would be sealed under no key")]
+    PreviousAlone,
     /// Keys would have to sign before anybody knows them.
     #[error(
         "{value} is shorter than the {notice} for which a key is published before it signs (`keys.publish_before`)"

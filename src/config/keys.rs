@@ -279,6 +279,18 @@ pub const KEYS: &[Key] = &[
         "how long a key stands in the JWKS before it signs: longer than the slowest cache (Istio 20 minutes, Envoy 10). A server that has not heard from the store for so long signs no more",
     ),
     key(
+        "keys.encryption_key",
+        Kind::Reference,
+        Derived("none: private signing keys lie in the store as they are"),
+        "32 random bytes in base64 or hexadecimal (`openssl rand -base64 32`), under which private signing keys are sealed in the store",
+    ),
+    key(
+        "keys.previous_encryption_key",
+        Kind::Reference,
+        Derived("none"),
+        "the `keys.encryption_key` of before: what is sealed under it is sealed anew at the start",
+    ),
+    key(
         "assertions.audience",
         Kind::Choice(&["issuer"]),
         Is("issuer"),

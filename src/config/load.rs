@@ -11,12 +11,13 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::check::{Draft, Named};
+use super::encryption::EncryptionKeys;
 use super::fault::{Complaint, Concern, Fault, Warning};
 use super::identity::Identity;
 use super::origin::Environment;
 use super::raw::RawConfig;
 use super::reference::{ReadFault, Reference};
-use super::settings::IdentitySource;
+use super::settings::{EncryptionSource, IdentitySource};
 use super::url::{Issuer, WebOrigin};
 
 /// The longest certificate chain, bundle of anchors, or key, in bytes.
@@ -36,6 +37,8 @@ pub struct Files {
     pub trust: Vec<TrustFiles>,
     /// The authorities that may vouch for a `jwks_uri`, when a file names them.
     pub fetch_roots: Vec<CertificateDer<'static>>,
+    /// The keys under which private signing keys are sealed, when the configuration names them.
+    pub encryption: Option<EncryptionKeys>,
 }
 
 /// What a trust group vouches with.
@@ -67,8 +70,9 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
         named.trust.iter().map(|(table, ca, crl)| loader.trust(table, ca, crl)).collect();
     let trust: Option<Vec<TrustFiles>> = trust.into_iter().collect();
     let fetch_roots = named.fetch_roots.as_ref().map_or(Some(Vec::new()), |ca| loader.fetch_roots(ca));
+    let encryption = named.encryption.as_ref().map_or(Some(None), |source| loader.encryption(source).map(Some));
     let public = public.map_or(Some(None), |public| public.map(Some))?;
-    let files = Files { mtls: mtls?, public, trust: trust?, fetch_roots: fetch_roots? };
+    let files = Files { mtls: mtls?, public, trust: trust?, fetch_roots: fetch_roots?, encryption: encryption? };
     draft.complaints.is_empty().then_some(files)
 }
 
@@ -123,6 +127,17 @@ impl Loader<'_> {
     fn fetch_roots(&mut self, ca: &Reference) -> Option<Vec<CertificateDer<'static>>> {
         let roots = ca.read(MAX_PEM, self.environment).map_err(Fault::Read).and_then(|pem| certificates(&pem));
         self.or_complain("assertions.jwks_fetch.ca", roots)
+    }
+
+    fn encryption(&mut self, source: &EncryptionSource) -> Option<EncryptionKeys> {
+        let mut read = |path, key| {
+            let key = EncryptionKeys::read(key, self.environment);
+            self.or_complain(path, key)
+        };
+        let key = read("keys.encryption_key", &source.key);
+        let previous = source.previous.as_ref().map(|key| read("keys.previous_encryption_key", key));
+        let previous = previous.map_or(Some(None), |previous| previous.map(Some));
+        Some(EncryptionKeys { key: key?, previous: previous? })
     }
 
     fn check_anchor(&mut self, path: &str, anchor: &CertificateDer<'_>) {

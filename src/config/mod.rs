@@ -6,6 +6,7 @@
 
 mod check;
 mod checker;
+mod encryption;
 mod fault;
 mod identity;
 pub mod keys;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 
 use certbind_proto::time::Timestamp;
 
+pub use encryption::{EncryptionKey, EncryptionKeys};
 pub use fault::{Complaint, Concern, Fault, Remark, Warning};
 pub use identity::Identity;
 pub use load::{Files, RevocationList, TrustFiles};

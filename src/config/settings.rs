@@ -136,6 +136,17 @@ pub struct SigningKeys {
     pub rotation: KeyRotation,
     /// How long a key is published before it signs.
     pub publish_before: Duration,
+    /// What private keys are sealed under in the store; without it they lie there as they are.
+    pub encryption: Option<EncryptionSource>,
+}
+
+/// Where the keys are found under which private signing keys are sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncryptionSource {
+    /// `keys.encryption_key`
+    pub key: Reference,
+    /// `keys.previous_encryption_key`
+    pub previous: Option<Reference>,
 }
 
 /// `keys.rotate_every`

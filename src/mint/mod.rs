@@ -20,6 +20,7 @@ use crate::grant::Granted;
 mod keys;
 pub mod lifecycle;
 pub mod ring;
+pub mod seal;
 
 pub use keys::KeyFault;
 

@@ -3,170 +3,37 @@
 //! Which key signs when lies in the store ([`super::lifecycle`] reads it), so every server changes over at the same
 //! moment. A request asks the ring with its `now` and takes no lock.
 
-use std::collections::HashMap;
+mod set;
+#[cfg(test)]
+mod tests;
+mod told;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use certbind_proto::jwk::JwkSet;
-use certbind_proto::jws::{Algorithm, Signer};
+use certbind_proto::jws::Algorithm;
 use certbind_proto::time::Timestamp;
-use serde_json::Value;
 
-use super::keys::{self, KeyFault, UsableKey};
-use super::lifecycle::{self, Life, Occasion, RotateFault, State};
-use crate::store::{KeyStore, Replaced, StoreError, StoredKey, StoredKeys};
+use super::keys;
+use super::lifecycle::{self, Life, Occasion, State};
+use super::seal::Sealing;
+use crate::store::{KeyStore, Replaced, StoredKey, StoredKeys};
+use set::Ring;
+
+pub use told::{Caches, KeyEvent, KeyInfo, KeysError, Observer, RetireError, Retirement, RotateError, Timeline};
 
 /// How often a set that somebody else changed in the meantime is looked at anew.
 const TRIES: usize = 8;
 
 /// How the ring is set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Settings {
     /// What new keys are for.
     pub algorithm: Algorithm,
     /// When keys change.
     pub calendar: lifecycle::Settings,
-}
-
-/// Hears what becomes of the keys.
-pub trait Observer: Send + Sync {
-    /// This JWK set is to be published from now on. Told before any new key in it signs.
-    fn publish(&self, jwks: &Value);
-
-    /// Something happened to a key.
-    fn happened(&self, event: &KeyEvent, now: Timestamp);
-}
-
-/// What happened to a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyEvent {
-    /// It is published, and signs from some time on.
-    Published {
-        /// Its name.
-        kid: String,
-        /// What it signs with.
-        algorithm: String,
-        /// From when on.
-        signs_from: Timestamp,
-    },
-    /// It signs from now on.
-    Signs {
-        /// Its name.
-        kid: String,
-    },
-    /// It was taken back by an operator.
-    Retired {
-        /// Its name.
-        kid: String,
-    },
-    /// Its last token has expired, and it is no longer published.
-    Removed {
-        /// Its name.
-        kid: String,
-    },
-}
-
-/// Why the keys cannot be had or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// The store does not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A key cannot be made or read.
-    #[error(transparent)]
-    Key(#[from] KeyFault),
-    /// Others change the set all the time.
-    #[error("the stored keys are changed by others all the time")]
-    Contended,
-}
-
-/// Why there was no rotation.
-#[derive(Debug, thiserror::Error)]
-pub enum RotateError {
-    /// It is not possible now.
-    #[error(transparent)]
-    Refused(#[from] RotateFault),
-    /// The keys cannot be had or changed.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-}
-
-/// Why a key was not taken back.
-#[derive(Debug, thiserror::Error)]
-pub enum RetireError {
-    /// It was taken back before.
-    #[error("the key was retired at {0}")]
-    AlreadyRetired(Timestamp),
-    /// There is no such key.
-    #[error("there is no such key")]
-    Unknown,
-    /// The keys cannot be had or changed.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-}
-
-/// A key and its place in time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyInfo {
-    /// Its name.
-    pub kid: String,
-    /// What it signs with, by its JOSE name.
-    pub algorithm: String,
-    /// What it is now.
-    pub state: State,
-    /// How its secret is kept.
-    pub kept: &'static str,
-    /// When it was made, and since when it is published.
-    pub created: Timestamp,
-    /// From when on it signs.
-    pub signs_from: Timestamp,
-    /// When its successor takes over, or is due to; it is not known when keys are rotated by hand.
-    pub signs_until: Option<Timestamp>,
-    /// When its last token has expired, if `signs_until` is certain.
-    pub published_until: Option<Timestamp>,
-}
-
-/// What a rotation does, and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timeline {
-    /// The new key's name; none while it is only planned.
-    pub incoming: Option<String>,
-    /// What the new key signs with.
-    pub algorithm: &'static str,
-    /// The key that signs now.
-    pub outgoing: String,
-    /// From when on the new key is published.
-    pub published_from: Timestamp,
-    /// From when on the new key signs and the old one no longer does.
-    pub signs_from: Timestamp,
-    /// When the last token of the old key has expired, and it is no longer published.
-    pub outgoing_published_until: Timestamp,
-}
-
-/// What came of taking a key back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retirement {
-    /// The key.
-    pub kid: String,
-    /// What it was.
-    pub was: State,
-    /// When the last token that it signed expires. Until then whoever holds one is refused as soon as a cache lets go
-    /// of the key.
-    pub last_token: Timestamp,
-    /// The key that signs now.
-    pub signer: String,
-    /// Whether caches know that key.
-    pub caches: Caches,
-}
-
-/// Whether caches of the JWKS know a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caches {
-    /// It was published for `keys.publish_before`.
-    Know,
-    /// It was not: a resource server that does not fetch the set for an unknown `kid` refuses its tokens for a while.
-    MayNotKnow,
+    /// How their private halves lie in the store.
+    pub sealing: Sealing,
 }
 
 /// The keys of this server.
@@ -174,60 +41,16 @@ pub struct KeyRing {
     store: Arc<dyn KeyStore>,
     algorithm: Algorithm,
     calendar: Mutex<lifecycle::Settings>,
+    sealing: Sealing,
     observer: Arc<dyn Observer>,
     /// Who takes a set over holds it, so that an older set never comes after a newer one.
     turn: Mutex<()>,
     ring: ArcSwap<Ring>,
 }
 
-/// One set, ready for use.
-#[derive(Clone, Default)]
-pub(super) struct Ring {
-    stored: StoredKeys,
-    usable: HashMap<String, Arc<UsableKey>>,
-    /// Those in force, in the order in which they sign.
-    signing: Vec<Signing>,
-    states: HashMap<String, State>,
-    published: JwkSet,
-    heard: Option<Timestamp>,
-    is_outdated: bool,
-}
-
-/// A key in force.
-#[derive(Clone)]
-pub(super) struct Signing {
-    key: Arc<UsableKey>,
-    activates: Timestamp,
-    /// The longest life of a token that it may sign: it stays published for so long after its last one.
-    pub(super) token_lifetime: Duration,
-}
-
-impl Signing {
-    /// What signs.
-    pub(super) fn signer(&self) -> &Signer {
-        &self.key.signer
-    }
-}
-
-impl Ring {
-    /// The keys that a token of this server may be signed with: those that sign, and those that did until lately.
-    pub(super) const fn published(&self) -> &JwkSet {
-        &self.published
-    }
-
-    /// The key that signs at `now`; none when the set may be too old to tell.
-    pub(super) fn signing(&self, now: Timestamp) -> Option<&Signing> {
-        if self.is_outdated {
-            return None;
-        }
-        let active = self.signing.iter().rev().find(|signing| signing.activates <= now);
-        active.or_else(|| self.signing.first())
-    }
-}
-
 impl KeyRing {
     /// Loads the keys; makes one that signs at once when there is none yet, and one that signs later when the
-    /// configured algorithm is a new one. Of servers that start at the same time one makes it, and all use it.
+    /// configured algorithm is a new one. What lies unsealed, or is sealed under the key of before, is sealed anew. Of servers that start at the same time one makes it, and all use it.
     ///
     /// # Errors
     /// [`KeysError`]: a server without a signing key must not start.
@@ -238,9 +61,9 @@ impl KeyRing {
         now: Timestamp,
     ) -> Result<Self, KeysError> {
         let stored = store.load().await?;
-        let Settings { algorithm, calendar } = settings;
+        let Settings { algorithm, calendar, sealing } = settings;
         let (calendar, turn) = (Mutex::new(calendar), Mutex::default());
-        let ring = Self { store, algorithm, calendar, observer, turn, ring: ArcSwap::default() };
+        let ring = Self { store, algorithm, calendar, sealing, observer, turn, ring: ArcSwap::default() };
         ring.take(stored, Some(now), now)?;
         ring.advance(&ring.calendar(), Occasion::Start, now).await?;
         Ok(ring)
@@ -338,7 +161,11 @@ impl KeyRing {
         self.change::<_, KeysError>(now, |keys| {
             let due = lifecycle::due(keys, self.algorithm.as_str(), calendar, occasion, now);
             let made = due.make.map(|activates| self.make(activates, now)).transpose()?;
-            Ok((due.keep.into_iter().chain(made).collect(), ()))
+            let mut keys: Vec<_> = due.keep.into_iter().chain(made).collect();
+            if occasion == Occasion::Start {
+                keys = keys.into_iter().map(|key| keys::seal_anew(key, &self.sealing)).collect::<Result<_, _>>()?;
+            }
+            Ok((keys, ()))
         })
         .await
     }
@@ -365,7 +192,7 @@ impl KeyRing {
     }
 
     fn make(&self, activates: Timestamp, now: Timestamp) -> Result<StoredKey, KeysError> {
-        Ok(keys::make(self.algorithm, activates, self.calendar().token_lifetime, now)?)
+        Ok(keys::make(self.algorithm, activates, self.calendar().token_lifetime, &self.sealing, now)?)
     }
 
     fn timeline(&self, keys: &[StoredKey], now: Timestamp) -> Result<Timeline, RotateError> {
@@ -438,77 +265,19 @@ impl KeyRing {
         if stored.revision < old.stored.revision {
             return Ok(());
         }
-        let new = self.prepare(stored, &old, heard, now)?;
-        let is_published = |ring: &Ring, kid: &str| ring.states.get(kid).is_some_and(|state| state.is_published());
-        let kids = || new.usable.keys().chain(old.usable.keys());
-        if kids().any(|kid| is_published(&new, kid) != is_published(&old, kid)) {
-            self.observer.publish(&new.published.to_json());
+        let new = Arc::new(Ring::prepare(stored, &old, &self.sealing, &self.calendar(), heard, now)?);
+        if new.publishes_others_than(&old) {
+            self.observer.publish(&new.published().to_json());
         }
-        let new = Arc::new(new);
         self.ring.store(Arc::clone(&new));
         // The keys that are there at the start are no news.
         if !old.states.is_empty() {
-            events(&old, &new).iter().for_each(|event| self.observer.happened(event, now));
+            set::events(&old, &new).iter().for_each(|event| self.observer.happened(event, now));
         }
         Ok(())
-    }
-
-    fn prepare(
-        &self,
-        mut stored: StoredKeys,
-        old: &Ring,
-        heard: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<Ring, KeysError> {
-        let calendar = self.calendar();
-        lifecycle::sort(&mut stored.keys);
-        let mut usable = HashMap::new();
-        for key in &stored.keys {
-            let read =
-                old.usable.get(&key.kid).map_or_else(|| keys::read(key).map(Arc::new), |key| Ok(Arc::clone(key)))?;
-            usable.insert(key.kid.clone(), read);
-        }
-        let lives = lifecycle::lives(&stored.keys, &calendar, now);
-        let published = stored.keys.iter().zip(&lives).filter(|(_, life)| life.state.is_published());
-        let published = published.filter_map(|(key, _)| Some(usable.get(&key.kid)?.public.clone())).collect();
-        let states = stored.keys.iter().zip(lives).map(|(key, life)| (key.kid.clone(), life.state)).collect();
-        let in_force = lifecycle::in_force(&stored.keys).into_iter();
-        let signing = in_force.filter_map(|stored| {
-            let key = Arc::clone(usable.get(&stored.kid)?);
-            Some(Signing { key, activates: stored.activates, token_lifetime: stored.token_lifetime })
-        });
-        let signing = signing.collect();
-        let is_outdated = heard.is_none_or(|heard| now.since(heard) > calendar.publish_before);
-        Ok(Ring { stored, usable, signing, states, published: JwkSet::new(published), heard, is_outdated })
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// What happened between two sets.
-fn events(old: &Ring, new: &Ring) -> Vec<KeyEvent> {
-    let mut events = Vec::new();
-    for key in &new.stored.keys {
-        let (kid, before) = (key.kid.clone(), old.states.get(&key.kid).copied());
-        let Some(after) = new.states.get(&key.kid).copied() else { continue };
-        if before.is_none() && matches!(after, State::Next | State::Current) {
-            let (kid, algorithm) = (kid.clone(), key.algorithm.clone());
-            events.push(KeyEvent::Published { kid, algorithm, signs_from: key.activates });
-        }
-        events.extend(match after {
-            _ if before == Some(after) => None,
-            State::Current => Some(KeyEvent::Signs { kid }),
-            State::Retired => Some(KeyEvent::Retired { kid }),
-            State::Gone => Some(KeyEvent::Removed { kid }),
-            State::Next | State::Retiring => None,
-        });
-    }
-    let removed = old.states.iter().filter(|(kid, state)| **state != State::Gone && !new.states.contains_key(*kid));
-    events.extend(removed.map(|(kid, _)| KeyEvent::Removed { kid: kid.clone() }));
-    events
-}
-
-#[cfg(test)]
-mod tests;

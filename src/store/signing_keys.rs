@@ -85,6 +85,8 @@ impl fmt::Debug for StoredKey {
 pub enum Secret {
     /// The private key itself, PKCS#8 in DER.
     Plain(Zeroizing<Vec<u8>>),
+    /// The private key, sealed under a key that lies elsewhere.
+    Sealed(Vec<u8>),
 }
 
 impl Secret {
@@ -93,6 +95,7 @@ impl Secret {
     pub const fn form(&self) -> &'static str {
         match self {
             Self::Plain(_) => "pkcs8",
+            Self::Sealed(_) => "sealed",
         }
     }
 
@@ -101,6 +104,7 @@ impl Secret {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Plain(pkcs8) => pkcs8,
+            Self::Sealed(sealed) => sealed,
         }
     }
 
@@ -109,6 +113,7 @@ impl Secret {
     pub fn read(form: &str, bytes: Vec<u8>) -> Option<Self> {
         match form {
             "pkcs8" => Some(Self::Plain(Zeroizing::new(bytes))),
+            "sealed" => Some(Self::Sealed(bytes)),
             _ => None,
         }
     }
@@ -136,8 +141,9 @@ mod tests {
 
     #[test]
     fn a_secret_is_read_as_it_was_written() {
-        let secret = signing_key("k1", "ES256").secret;
-        assert_eq!(Secret::read(secret.form(), secret.bytes().to_vec()), Some(secret));
+        for secret in [signing_key("k1", "ES256").secret, Secret::Sealed(vec![1, 2, 3])] {
+            assert_eq!(Secret::read(secret.form(), secret.bytes().to_vec()), Some(secret));
+        }
         assert_eq!(Secret::read("rot13", Vec::new()), None);
     }
 }

@@ -20,7 +20,7 @@ use crate::cli::clients;
 use crate::cli::log::Volume;
 use crate::cli::report::{self, Reporter};
 use crate::cli::signing_keys::{self, KeyWatch, Publisher};
-use crate::config::{self, Checked, Config};
+use crate::config::{self, Checked, Config, EncryptionKeys};
 use crate::flow::{Flows, Limits};
 use crate::http::document::Document;
 use crate::http::ops::{Check, Operations};
@@ -71,6 +71,7 @@ impl Parts {
     pub(super) async fn build(
         config: &Config,
         fetch_roots: Vec<CertificateDer<'static>>,
+        encryption: Option<EncryptionKeys>,
         platform: Platform,
     ) -> anyhow::Result<Self> {
         let now = platform.clock.now();
@@ -90,7 +91,8 @@ impl Parts {
             Document::kept_for(settings::jwks_max_age(config), "application/jwk-set+json", &json!({ "keys": [] }));
         let jwks = Arc::new(jwks);
         let publisher = Arc::new(Publisher { document: Arc::clone(&jwks), audit: lines.clone() });
-        let keys = KeyRing::open(store.clone(), settings::signing_keys(config), publisher, now).await;
+        let of_keys = settings::signing_keys(config, encryption.as_ref())?;
+        let keys = KeyRing::open(store.clone(), of_keys, publisher, now).await;
         let keys = Arc::new(keys.context("no signing key")?);
         let published = Arc::new(PublishedKeys::new(settings::published_keys(config, fetch_roots))?);
         Ok(Self {

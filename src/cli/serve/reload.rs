@@ -63,7 +63,7 @@ impl Reloader {
         let Opened { checked, files, sources } = opened;
         let (config, environment) = (&checked.config, &sources.environment);
         let trust = Arc::new(trust_files::load(config, files.trust, environment, platform.clock.now())?);
-        let parts = Arc::new(Parts::build(config, files.fetch_roots, platform).await?);
+        let parts = Arc::new(Parts::build(config, files.fetch_roots, files.encryption, platform).await?);
         let certificates = Certificates::new(config, &files.mtls, files.public.as_ref(), environment, &parts.metrics)?;
         let connections = Capacity::new(net::affordable_connections(config.limits.connections));
         let limits = Arc::new(ArcSwap::from_pointee(settings::connections(config)));
@@ -134,7 +134,7 @@ impl Reloader {
         let groups =
             trust_files::reload(before, (&checked.config, files.trust), &self.sources.environment, reporter.now())
                 .map_err(|fault| format!("{fault:#}"))?;
-        let calendar = settings::signing_keys(&checked.config).calendar;
+        let calendar = settings::calendar(&checked.config);
         self.runtime
             .block_on(self.parts.keys.go_by(calendar, reporter.now()))
             .map_err(|fault| format!("the signing keys cannot be kept for as long as tokens are to live: {fault}"))?;

@@ -11,9 +11,10 @@ use rustls_pki_types::CertificateDer;
 
 use crate::audit::Durability;
 use crate::authn::AssertionSettings;
-use crate::config::{self, Config, Profile, RateLimit};
+use crate::config::{self, Config, EncryptionKeys, Profile, RateLimit};
 use crate::flow::{Limits, Rate};
 use crate::http::{BodyLimits, TOKEN_PATH, document, metadata};
+use crate::mint::seal::{SealFault, Sealing, SealingKey};
 use crate::mint::{lifecycle, ring};
 use crate::net::{self, TlsVersion, tls};
 use crate::{grant, jwks_uri, mint};
@@ -103,19 +104,34 @@ pub(super) fn tokens(config: &Config) -> mint::Settings {
     }
 }
 
-/// What tokens are signed with, and when that changes.
-pub(super) const fn signing_keys(config: &Config) -> ring::Settings {
-    ring::Settings {
+/// What tokens are signed with, and how the keys are kept.
+///
+/// # Errors
+/// When the cryptographic library does not take an encryption key.
+pub(super) fn signing_keys(config: &Config, encryption: Option<&EncryptionKeys>) -> Result<ring::Settings, SealFault> {
+    Ok(ring::Settings {
         algorithm: token_algorithm(config),
-        calendar: lifecycle::Settings {
-            rotation: match config.keys.rotation {
-                config::KeyRotation::Every(period) => lifecycle::Rotation::Every(period),
-                config::KeyRotation::Off => lifecycle::Rotation::ByHand,
+        calendar: calendar(config),
+        sealing: match encryption {
+            None => Sealing::Off,
+            Some(EncryptionKeys { key, previous }) => Sealing::Under {
+                key: SealingKey::new(key)?,
+                previous: previous.as_ref().map(|key| SealingKey::new(key)).transpose()?,
             },
-            publish_before: config.keys.publish_before,
-            token_lifetime: config.tokens.lifetime,
-            clock_skew: config.assertions.clock_skew,
         },
+    })
+}
+
+/// When signing keys change.
+pub(super) const fn calendar(config: &Config) -> lifecycle::Settings {
+    lifecycle::Settings {
+        rotation: match config.keys.rotation {
+            config::KeyRotation::Every(period) => lifecycle::Rotation::Every(period),
+            config::KeyRotation::Off => lifecycle::Rotation::ByHand,
+        },
+        publish_before: config.keys.publish_before,
+        token_lifetime: config.tokens.lifetime,
+        clock_skew: config.assertions.clock_skew,
     }
 }
 

@@ -65,6 +65,7 @@ impl Folder {
             fs::set_permissions(folder.path(name), Permissions::from_mode(0o600)).expect("changed");
         }
         fs::set_permissions(folder.path("open.key"), Permissions::from_mode(0o644)).expect("changed");
+        fs::set_permissions(folder.path("open.seal"), Permissions::from_mode(0o644)).expect("changed");
         fs::create_dir(folder.path("clients.d")).expect("made");
         fs::create_dir(folder.path("open.d")).expect("made");
         fs::set_permissions(folder.path("open.d"), Permissions::from_mode(0o777)).expect("changed");
@@ -154,6 +155,8 @@ fn make_pki() -> Result<Vec<(&'static str, Vec<u8>)>, certbind_devpki::PkiError>
         ("stale.crl", ca.crl(&list(-1))?.pem().into_bytes()),
         ("empty", Vec::new()),
         ("garbage", b"-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n".to_vec()),
+        ("seal.key", b"070f171f272f373f474f575f676f777f878f979fa7afb7bfc7cfd7dfe7eff7ff\n".to_vec()),
+        ("open.seal", b"070f171f272f373f474f575f676f777f878f979fa7afb7bfc7cfd7dfe7eff7ff\n".to_vec()),
         ("text.key", b"this is not what you are looking for\n".to_vec()),
         ("text", b"this is not what you are looking for\n".to_vec()),
     ])

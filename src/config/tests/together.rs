@@ -95,6 +95,17 @@ fn a_good_file_gives_finished_values() {
 }
 
 #[test]
+fn the_keys_that_seal_others_are_read_and_never_shown() {
+    let keys = "[keys]\nencryption_key = \"file:seal.key\"\nprevious_encryption_key = \"file:seal.key\"\n[log]";
+    let files = Folder::new().open(&with("[log]", keys)).expect("good").files;
+    let shown = format!("{files:?}");
+    let EncryptionKeys { key, previous } = files.encryption.expect("named");
+    assert_eq!((key[0], key[31], previous.map(|key| key[1])), (7, 255, Some(15)));
+    assert!(shown.contains("[redacted]") && !shown.contains("7, 15, 23"), "{shown}");
+    assert!(Folder::new().open(GOOD).expect("good").files.encryption.is_none());
+}
+
+#[test]
 fn what_is_not_typed_has_the_strict_value() {
     let config = Folder::new().open(GOOD).expect("good").checked.config;
     assert_eq!(config.mtls.resumption, Resumption::Off);

@@ -302,6 +302,36 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "[log]",
+        "[keys]\nencryption_key = \"file:text.key\"\n[log]",
+        "certbind.toml:19:1: keys.encryption_key: holds no encryption key; 32 random bytes in base64 or hexadecimal are wanted, as `openssl rand -base64 32` prints them",
+    ),
+    (
+        "[log]",
+        "[keys]\nencryption_key = \"env:NOWHERE\"\n[log]",
+        "certbind.toml:19:1: keys.encryption_key: env:NOWHERE does not exist",
+    ),
+    (
+        "[log]",
+        "[keys]\nencryption_key = \"file:open.seal\"\n[log]",
+        "certbind.toml:19:1: keys.encryption_key: open.seal is for a private key and has the mode 0644, so that others can read or change it; `chmod 0640` or narrower",
+    ),
+    (
+        "[log]",
+        "[keys]\nencryption_key = \"Bw8XHycvNz9HT1dfZ293f4ePl5+nr7e/x8/X3+fv9/8=\"\n[log]",
+        "certbind.toml:19:1: keys.encryption_key: is not a reference; write `file:`, `env:` or `cred:` before it, as in \"file:/etc/certbind/tls/server.pem\"",
+    ),
+    (
+        "[log]",
+        "[keys]\nencryption_key = \"file:seal.key\"\nprevious_encryption_key = \"file:gone\"\n[log]",
+        "certbind.toml:20:1: keys.previous_encryption_key: gone does not exist",
+    ),
+    (
+        "[log]",
+        "[keys]\nprevious_encryption_key = \"file:seal.key\"\n[log]",
+        "certbind.toml:19:1: keys.previous_encryption_key: stands without `keys.encryption_key`; what is sealed would be sealed under no key",
+    ),
+    (
+        "[log]",
         "[keys]\nrotate_every = \"23h\"\n[log]",
         "certbind.toml:19:1: keys.rotate_every: 23h is shorter than the 1d for which a key is published before it signs (`keys.publish_before`)",
     ),

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use super::super::KeyFault;
+use super::super::lifecycle::RotateFault;
+use super::super::seal::{SealFault, SealingKey};
+use serde_json::Value;
+
 use super::*;
 use crate::store::conformance::wait;
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::memory::MemoryStore;
-use crate::store::{BoxFuture, Revision, Secret};
+use crate::store::{BoxFuture, Revision, Secret, StoreError};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -21,6 +26,7 @@ fn days(days: u64) -> Timestamp {
 fn settings(algorithm: Algorithm) -> Settings {
     Settings {
         algorithm,
+        sealing: Sealing::Off,
         calendar: lifecycle::Settings {
             rotation: lifecycle::Rotation::Every(Duration::from_secs(90 * DAY)),
             publish_before: Duration::from_secs(DAY),
@@ -387,4 +393,55 @@ async fn a_stored_key_that_cannot_be_read_is_told_by_name_and_does_not_start() {
         let error = opened.await.err().expect("no server").to_string();
         assert!(error.contains(&kid) && error.contains(words), "{error}");
     }
+}
+
+fn sealing(byte: u8, previous: Option<u8>) -> Sealing {
+    let key = |byte| SealingKey::new(&[byte; 32]).unwrap();
+    Sealing::Under { key: key(byte), previous: previous.map(key) }
+}
+
+async fn open(shared: &Shared, sealing: Sealing, now: Timestamp) -> Result<KeyRing, KeysError> {
+    let settings = Settings { sealing, ..settings(Algorithm::Es256) };
+    KeyRing::open(Arc::new(shared.clone()), settings, Arc::<Recorder>::default(), now).await
+}
+
+async fn forms(shared: &Shared) -> Vec<&'static str> {
+    stored(shared).await.keys.iter().map(|key| key.secret.form()).collect()
+}
+
+#[tokio::test]
+async fn what_lies_unsealed_is_sealed_at_the_start_and_what_is_made_is_sealed_from_the_start() {
+    let shared = Shared::default();
+    let kid = Server::start(&shared, Algorithm::Es256, at(0)).await.signs(at(0));
+    let StoredKeys { keys, .. } = stored(&shared).await;
+    let pkcs8 = keys[0].secret.bytes();
+    let ring = open(&shared, sealing(1, None), at(1)).await.unwrap();
+    ring.rotate(at(2)).await.unwrap();
+    assert_eq!(forms(&shared).await, ["sealed", "sealed"]);
+    assert!(
+        !stored(&shared).await.keys.iter().any(|key| key
+            .secret
+            .bytes()
+            .windows(16)
+            .any(|part| pkcs8.starts_with(part)))
+    );
+    let again = open(&shared, sealing(1, None), at(3)).await.unwrap();
+    assert_eq!(again.current().signing(at(3)).unwrap().signer().kid(), Some(kid.as_str()), "it is the same key");
+    assert_eq!(again.list(at(3)).iter().map(|key| key.kept).collect::<Vec<_>>(), ["sealed", "sealed"]);
+}
+
+#[tokio::test]
+async fn another_encryption_key_takes_over_beside_the_one_of_before() {
+    let shared = Shared::default();
+    let running = open(&shared, sealing(1, None), at(0)).await.unwrap();
+    let alone = open(&shared, sealing(2, None), at(1)).await.err().expect("no server");
+    assert!(matches!(alone, KeysError::Key(KeyFault::Seal { source: SealFault::OtherKey { .. }, .. })), "{alone:?}");
+    open(&shared, sealing(2, Some(1)), at(2)).await.unwrap();
+    let revision = stored(&shared).await.revision;
+    // A server that runs still with the old key has its keys in memory, and a new server needs the old key no longer.
+    running.refresh(at(3)).await.unwrap();
+    open(&shared, sealing(2, None), at(4)).await.unwrap();
+    assert_eq!(stored(&shared).await.revision, revision, "nothing is left to seal");
+    let gone = open(&shared, Sealing::Off, at(5)).await.err().expect("no server");
+    assert!(matches!(gone, KeysError::Key(KeyFault::Seal { source: SealFault::NoKey { .. }, .. })), "{gone:?}");
 }

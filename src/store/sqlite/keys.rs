@@ -30,11 +30,26 @@ pub(super) fn load(connection: &Connection) -> Result<StoredKeys, StoreError> {
 
 /// Compares and writes under the write lock, so that nobody comes in between.
 pub(super) fn replace(connection: &mut Connection, seen: Revision, keys: &[StoredKey]) -> Result<Replaced, StoreError> {
-    // What is replaced may be a private key that is not to be found in the file any longer.
+    // What is replaced may be a private key that is not to be found in the file any longer, nor in its log.
+    let had_plain = has_plain(connection)?;
     connection.pragma_update(None, "secure_delete", true)?;
     let outcome = replace_in(connection.transaction_with_behavior(TransactionBehavior::Immediate)?, seen, keys);
     connection.pragma_update(None, "secure_delete", false)?;
+    if had_plain && matches!(outcome, Ok(Replaced::Yes(_))) {
+        empty_log(connection);
+    }
     outcome
+}
+
+fn has_plain(connection: &Connection) -> Result<bool, StoreError> {
+    let query = "SELECT EXISTS (SELECT 1 FROM signing_keys WHERE form = 'pkcs8')";
+    Ok(connection.query_row(query, [], |row| row.get(0))?)
+}
+
+/// Moves the log into the file and cuts it to nothing. While another process reads this may fail: then the log is
+/// written over from its beginning as usual, later.
+fn empty_log(connection: &Connection) {
+    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
 }
 
 fn replace_in(transaction: Transaction<'_>, seen: Revision, keys: &[StoredKey]) -> Result<Replaced, StoreError> {

@@ -17,8 +17,8 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::ReplayKey;
 use crate::store::conformance::{self, NOW, first_use, signing_key, soon, try_wait, wait};
+use crate::store::{ReplayKey, Secret};
 
 fn data_dir() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -177,6 +177,39 @@ fn fault_27_a_database_of_an_older_format_is_brought_up_to_date_and_keeps_what_i
         assert_eq!(wait(store.load()), StoredKeys { revision: 0, keys: vec![made] });
         assert_eq!(wait(store.clients_since(0)), []);
     }
+    let store = open(&dir);
+    assert!(is_on_disk(&dir, b"ES256pkcs8key"), "the row is found");
+    let sealed = StoredKey { secret: Secret::Sealed(vec![7; 40]), ..wait(store.load()).keys[0].clone() };
+    assert_eq!(wait(store.replace(0, vec![sealed])), Replaced::Yes(1));
+    assert!(!is_on_disk(&dir, b"ES256key") && !is_on_disk(&dir, b"pkcs8key"), "not from the older table either");
+}
+
+/// Whether these bytes are anywhere in the files of the store, as they are on disk now.
+fn is_on_disk(dir: &TempDir, needle: &[u8]) -> bool {
+    let files = fs::read_dir(dir.path()).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+    files.into_iter().any(|bytes| bytes.windows(needle.len()).any(|found| found == needle))
+}
+
+#[test]
+fn a_private_key_that_was_sealed_is_in_no_file_any_longer() {
+    let plain = |n: u8| StoredKey {
+        secret: Secret::Plain(zeroize::Zeroizing::new([b"a private key in the clear ", &[n; 1200][..]].concat())),
+        ..signing_key(&format!("k{n}"), "RS256")
+    };
+    let sealed = |n: u8| StoredKey { secret: Secret::Sealed(vec![255 - n; 1250]), ..plain(n) };
+    let dir = data_dir();
+    let store = open(&dir);
+    let keys: Vec<_> = (0..5).map(plain).collect();
+    assert_eq!(wait(store.replace(0, keys.clone())), Replaced::Yes(1));
+    use_up(&store, 0..500, soon(), NOW);
+    assert!(is_on_disk(&dir, b"a private key in the clear"), "this test finds what is there");
+    assert_eq!(wait(store.replace(0, (0..5).map(sealed).collect())), Replaced::Outdated);
+    assert_eq!(wait(store.load()).keys, keys);
+    assert_eq!(wait(store.replace(1, (0..5).map(sealed).collect())), Replaced::Yes(2));
+    assert!(!is_on_disk(&dir, b"a private key in the clear"), "while the store is open");
+    drop(store);
+    assert!(!is_on_disk(&dir, b"a private key in the clear"));
+    assert_eq!(open(&dir).live_entries(), 500);
 }
 
 #[test]

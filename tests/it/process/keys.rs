@@ -1,6 +1,8 @@
 //! Signing keys that change under traffic: no token is refused for its key, at any moment, by anybody who keeps to the cache's rules.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::client::{Connection, billing};
-use super::rig::{PKI, Process, Site, within};
+use super::rig::{PKI, Process, Site, output, within};
 
 const JWKS: &str = "/.well-known/jwks.json";
 
@@ -174,4 +176,108 @@ async fn the_metrics_say_until_when_each_published_key_is_good() {
     let after: BTreeSet<String> = expiries(&server).await.into_keys().collect();
     assert!(before.intersection(&after).count() >= 2, "{before:?} {after:?}");
     server.assert_healthy().await;
+}
+
+/// A server with this encryption key, and maybe the one of before.
+fn sealing(site: &Site, key: &str, previous: Option<&str>) -> Command {
+    let mut serve = site.serve();
+    serve.arg("--set").arg(format!("keys.encryption_key=file:{key}"));
+    if let Some(previous) = previous {
+        serve.arg("--set").arg(format!("keys.previous_encryption_key=file:{previous}"));
+    }
+    serve
+}
+
+fn encryption_key(site: &Site, name: &str, byte: u8) {
+    site.write(name, &format!("{byte:02x}").repeat(32));
+    fs::set_permissions(site.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// The column `secret` of the one signing key, and the form that it has.
+fn secret_on_disk(site: &Site) -> (String, Vec<u8>) {
+    let database = rusqlite::Connection::open(site.path("data/certbind.db")).unwrap();
+    database.query_row("SELECT form, secret FROM signing_keys", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+}
+
+/// Whether any part of this secret stands anywhere in the files of the store.
+fn is_on_disk(site: &Site, secret: &[u8]) -> bool {
+    let files = fs::read_dir(site.path("data")).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+    let parts: Vec<_> = secret.windows(16).collect();
+    files.into_iter().any(|bytes| bytes.windows(16).any(|found| parts.contains(&found)))
+}
+
+async fn kids(server: &Process) -> Value {
+    let mut reader = server.connect(None, Version::HTTP_11).await.unwrap();
+    reader.get(JWKS).await.unwrap().json()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn private_keys_at_rest_are_sealed_from_the_first_start_with_an_encryption_key_on() {
+    let site = Site::new();
+    let server = site.start();
+    let keys = kids(&server).await;
+    server.kill();
+    let (form, pkcs8) = secret_on_disk(&site);
+    assert!(form == "pkcs8" && is_on_disk(&site, &pkcs8), "without the setting it lies there as it is");
+
+    encryption_key(&site, "one.key", 1);
+    let server = Process::ready(sealing(&site, "one.key", None));
+    assert_eq!(kids(&server).await, keys, "it signs with the same key");
+    assert!(!is_on_disk(&site, &pkcs8), "not even in the log, while the server runs");
+    server.assert_healthy().await;
+    assert!(server.terminate().success());
+    assert!(secret_on_disk(&site).0 == "sealed" && !is_on_disk(&site, &pkcs8));
+
+    encryption_key(&site, "two.key", 2);
+    let server = Process::ready(sealing(&site, "two.key", Some("one.key")));
+    assert_eq!(kids(&server).await, keys);
+    server.kill();
+    let server = Process::ready(sealing(&site, "two.key", None));
+    assert_eq!(kids(&server).await, keys, "the key of before is needed no longer");
+    server.assert_healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_26_a_server_that_cannot_open_its_signing_keys_does_not_start_and_says_why() {
+    let site = Site::new();
+    encryption_key(&site, "one.key", 1);
+    encryption_key(&site, "two.key", 2);
+    assert!(Process::ready(sealing(&site, "one.key", None)).terminate().success());
+    let (_, sealed) = secret_on_disk(&site);
+    let refused = |serve: &mut Command, words: [&str; 2]| {
+        let (_, stderr, status) = output(serve);
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        assert!(words.iter().all(|word| stderr.contains(word)), "{words:?}: {stderr}");
+    };
+    refused(&mut site.serve(), ["it is sealed under the key ", "keys.encryption_key is not set"]);
+    refused(&mut sealing(&site, "two.key", None), ["it is sealed under the key ", "keys.encryption_key is "]);
+    assert_eq!(secret_on_disk(&site).1, sealed, "nothing was changed, and no other key made");
+
+    // Whoever can write to the file can mend the checksum as well, but not the seal.
+    let database = rusqlite::Connection::open(site.path("data/certbind.db")).unwrap();
+    let mut spoilt = sealed.clone();
+    *spoilt.last_mut().unwrap() ^= 1;
+    database.execute("UPDATE signing_keys SET secret = ?1", [&spoilt]).unwrap();
+    refused(&mut sealing(&site, "one.key", None), ["cannot open the store", "damaged"]);
+    database.execute("UPDATE signing_keys SET checksum = ?1", [checksum(&database)]).unwrap();
+    refused(&mut sealing(&site, "one.key", None), ["cannot be opened", "it was changed since it was sealed"]);
+
+    database.execute("UPDATE signing_keys SET secret = ?1", [&sealed]).unwrap();
+    database.execute("UPDATE signing_keys SET checksum = ?1", [checksum(&database)]).unwrap();
+    drop(database);
+    Process::ready(sealing(&site, "one.key", None)).assert_healthy().await;
+}
+
+/// The checksum that the one row of signing keys should have (FNV-1a).
+fn checksum(database: &rusqlite::Connection) -> i64 {
+    let query = "SELECT kid, algorithm, form, secret, created, activates, token_lifetime FROM signing_keys";
+    let bytes: Vec<u8> = database
+        .query_row(query, [], |row| {
+            let text = |at| Ok::<_, rusqlite::Error>([row.get::<_, String>(at)?.as_bytes(), b"\0"].concat());
+            let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.to_le_bytes().to_vec());
+            Ok([text(0)?, text(1)?, text(2)?, row.get(3)?, number(4)?, number(5)?, number(6)?].concat())
+        })
+        .unwrap();
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step).cast_signed()
 }
