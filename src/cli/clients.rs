@@ -50,7 +50,7 @@ pub(super) fn tell_start(clients: &Clients, report: &Report, metrics: &Metrics) 
 }
 
 /// Follows folder and store until both are dropped, and tells what is new.
-pub(super) fn follow<S: ClientStore + Changes + 'static>(
+pub(super) fn follow<S: ClientStore + Changes + ?Sized + 'static>(
     clients: &Clients,
     store: Arc<S>,
     clock: Arc<dyn Clock>,

@@ -7,8 +7,8 @@ use certbind_proto::time::Timestamp;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Exit, clients, trust_files};
-use crate::config::{self, Config, Environment, Opened, Rejected, Remark, Sources, TrustFiles, Warning};
+use super::{Exit, clients, storage, trust_files};
+use crate::config::{self, Config, Environment, Files, Opened, Rejected, Remark, Sources, Warning};
 
 /// Where the configuration comes from; the same for `config` and `serve`.
 #[derive(Args, Clone, Debug)]
@@ -88,7 +88,7 @@ pub fn check(args: &ConfigArgs, environment: Environment, now: Timestamp, out: &
     let sources = args.sources.sources(environment);
     let (complaints, warnings, beyond) = match config::open(&sources, now) {
         Ok(Opened { checked, files, .. }) => {
-            let beyond = beyond_the_file(&checked.config, files.trust, &sources.environment, now);
+            let beyond = beyond_the_file(&checked.config, files, &sources.environment, now);
             (Vec::new(), checked.warnings, beyond)
         }
         Err(Rejected { complaints, warnings }) => (complaints, warnings, Vec::new()),
@@ -122,10 +122,11 @@ pub fn check(args: &ConfigArgs, environment: Environment, now: Timestamp, out: &
 
 /// What `serve` would refuse to start with besides the configuration itself: anchors and lists that must not be used,
 /// clients that cannot be registered.
-fn beyond_the_file(config: &Config, trust: Vec<TrustFiles>, environment: &Environment, now: Timestamp) -> Vec<String> {
-    let trust = trust_files::load(config, trust, environment, now).err();
+fn beyond_the_file(config: &Config, files: Files, environment: &Environment, now: Timestamp) -> Vec<String> {
+    let trust = trust_files::load(config, files.trust, environment, now).err();
     let clients = clients::load(config).err();
-    trust.into_iter().chain(clients).map(|error| format!("{error:#}")).collect()
+    let database = files.database.and_then(|files| storage::target(&files).err());
+    trust.into_iter().chain(clients).chain(database).map(|error| format!("{error:#}")).collect()
 }
 
 /// `config show`: every value that holds, as a file that says the same.

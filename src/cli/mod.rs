@@ -22,6 +22,7 @@ mod clients;
 mod poll;
 mod report;
 mod signing_keys;
+mod storage;
 mod token;
 mod trust_files;
 mod verify;

@@ -36,6 +36,8 @@ pub(super) struct Named {
     pub(super) fetch_roots: Option<Reference>,
     /// The keys under which private signing keys are sealed.
     pub(super) encryption: Option<EncryptionSource>,
+    /// The address of the database, and the authorities that may vouch for it.
+    pub(super) database: Option<(Reference, Option<Reference>)>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) clients_dir: Option<PathBuf>,
     pub(super) audit: Option<PathBuf>,
@@ -74,7 +76,7 @@ impl Checker<'_> {
         let keys = self.keys();
         let assertions = self.assertions();
         self.check_rotation(tokens.as_ref(), keys.as_ref(), assertions.as_ref());
-        self.word("storage.engine", |word| (word == "sqlite").then_some(()));
+        let storage = self.storage();
         let clients_dir = self.path("clients.dir");
         self.draft.named.clients_dir.clone_from(&clients_dir);
         let limits = self.limits();
@@ -94,6 +96,7 @@ impl Checker<'_> {
             tokens: tokens?,
             keys: keys?,
             assertions: assertions?,
+            storage: storage?,
             clients_dir: clients_dir?,
             limits: limits?,
             log: log?,
@@ -226,6 +229,32 @@ impl Checker<'_> {
         let jwks_fetch =
             JwksFetch { networks: networks?.into(), roots: roots?, timeout: timeout?, max_bytes: max_bytes? };
         Some(Assertions { max_lifetime: max_lifetime?, clock_skew: clock_skew?, jwks_fetch })
+    }
+
+    fn storage(&mut self) -> Option<Storage> {
+        let engine = self.word("storage.engine", StorageEngine::named);
+        let connections = self.size("storage.connections");
+        let replicas = self.word("storage.replicas", Replicas::named);
+        if engine? == StorageEngine::Sqlite {
+            for key in ["storage.url", "storage.ca"].into_iter().filter(|key| self.raw.value(key).is_some()) {
+                self.complain(key, Fault::NeedsOther { other: "storage.engine = \"postgres\"" });
+            }
+            return Some(Storage::Sqlite);
+        }
+        if self.raw.value("keys.encryption_key").is_none() && !self.raw.is_spoilt("keys.encryption_key") {
+            self.complain("keys.encryption_key", Fault::KeysUnsealed);
+        }
+        let url = self.reference("storage.url");
+        let roots = self.derived("storage.ca", Some(FetchRoots::System), |checker, path| {
+            checker.reference(path).map(FetchRoots::File)
+        });
+        let (url, roots) = (url?, roots?);
+        let ca = match &roots {
+            FetchRoots::File(ca) => Some(ca.clone()),
+            FetchRoots::System => None,
+        };
+        self.draft.named.database = Some((url.clone(), ca));
+        Some(Storage::Postgres(Database { url, roots, connections: connections?, replicas: replicas? }))
     }
 
     fn limits(&mut self) -> Option<Limits> {

@@ -120,9 +120,20 @@ pub enum Fault {
         "holds no private key that can be used; PEM with an RSA (2048 bits or more), EC or Ed25519 key is wanted, not encrypted"
     )]
     KeyUnreadable,
+    /// Private signing keys would lie open in a database.
+    #[error(
+        "is missing; in a database, and in its backups, private signing keys lie sealed: make a key with `openssl rand -base64 32`"
+    )]
+    KeysUnsealed,
     /// The value is needed.
     #[error("is missing")]
     Missing,
+    /// The key says something only beside another one.
+    #[error("says nothing without {other}; set that, or take this out")]
+    NeedsOther {
+        /// The other key and its value.
+        other: &'static str,
+    },
     /// Not a duration.
     #[error("{value} is not a duration; write a number and ms, s, m, h or d, as in \"5m\"")]
     NotADuration {

@@ -7,7 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::settings::{
-    ClientCertificate, CrlStale, LogFormat, LogLevel, MinTls, Profile, TokenAlgorithm, TokenBinding,
+    ClientCertificate, CrlStale, LogFormat, LogLevel, MinTls, Profile, Replicas, StorageEngine, TokenAlgorithm,
+    TokenBinding,
 };
 use super::value::show_duration;
 
@@ -81,14 +82,10 @@ pub(super) enum Node {
 }
 
 /// What a later version brings: these are refused by name, so that nobody believes that they work.
-pub(super) const LATER: &[(&str, &str)] =
-    &[("listen.admin", "the admin listener"), ("storage.url", "storage in PostgreSQL")];
+pub(super) const LATER: &[(&str, &str)] = &[("listen.admin", "the admin listener")];
 
 /// The words of a later version, by their beginning.
-const LATER_WORDS: &[(&str, &str, &str)] = &[
-    ("keys.source", "pkcs11:", "a signing key in a PKCS#11 token"),
-    ("storage.engine", "postgres", "storage in PostgreSQL"),
-];
+const LATER_WORDS: &[(&str, &str, &str)] = &[("keys.source", "pkcs11:", "a signing key in a PKCS#11 token")];
 
 /// What may change while the server runs; a new value of any other key needs a restart.
 pub(super) const LIVE: &[&str] = &[
@@ -329,9 +326,33 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "storage.engine",
-        Kind::Choice(&["sqlite"]),
+        Kind::Choice(StorageEngine::NAMES),
         Is("sqlite"),
-        "where used assertions and signing keys are kept: one SQLite file in `data_dir`",
+        "where used assertions, signing keys, clients and revocations are kept: `sqlite` is one file in `data_dir`, `postgres` a database that several servers share",
+    ),
+    key(
+        "storage.url",
+        Kind::Reference,
+        Derived("required with `engine = \"postgres\"`"),
+        "where the address of the database stands, `postgres://user:password@host/database`; over a network it is reached by TLS",
+    ),
+    key(
+        "storage.ca",
+        Kind::Reference,
+        Derived("the certificate authorities of the system"),
+        "PEM file of the certificate authorities that may vouch for the database",
+    ),
+    key(
+        "storage.connections",
+        Kind::Integer(2, 200),
+        Is("8"),
+        "how many connections to the database each server keeps, beside one that follows changes",
+    ),
+    key(
+        "storage.replicas",
+        Kind::Choice(Replicas::NAMES),
+        Is("asynchronous"),
+        "whether a commit waits for the replica that would take over; if not, assertions from before a fail-over are refused after it",
     ),
     key("clients.dir", Kind::Path, Is("clients.d"), "the folder of the clients' files; it is watched"),
     key(

@@ -1,6 +1,7 @@
 //! The files that a configuration names, read and looked at: what is missing, empty, garbage or does not fit is a complaint,
 //! as a server without it would be weaker than asked.
 
+use std::fmt;
 use std::path::Path;
 
 use certbind_proto::cert::Certificate;
@@ -9,6 +10,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
+use zeroize::Zeroizing;
 
 use super::check::{Draft, Named};
 use super::encryption::EncryptionKeys;
@@ -22,6 +24,9 @@ use super::url::{Issuer, WebOrigin};
 
 /// The longest certificate chain, bundle of anchors, or key, in bytes.
 pub(super) const MAX_PEM: u64 = 1024 * 1024;
+
+/// The longest address of a database, in bytes.
+const MAX_URL: u64 = 4096;
 
 /// The longest revocation list, in bytes.
 const MAX_CRL: u64 = 64 * 1024 * 1024;
@@ -39,6 +44,23 @@ pub struct Files {
     pub fetch_roots: Vec<CertificateDer<'static>>,
     /// The keys under which private signing keys are sealed, when the configuration names them.
     pub encryption: Option<EncryptionKeys>,
+    /// How the database is reached, when there is one.
+    pub database: Option<DatabaseFiles>,
+}
+
+/// How the database is reached.
+pub struct DatabaseFiles {
+    /// Its address, with the password.
+    pub url: Zeroizing<String>,
+    /// The authorities that may vouch for it, when a file names them.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+/// Never shows the password.
+impl fmt::Debug for DatabaseFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseFiles").field("url", &"[redacted]").finish_non_exhaustive()
+    }
 }
 
 /// What a trust group vouches with.
@@ -71,8 +93,10 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
     let trust: Option<Vec<TrustFiles>> = trust.into_iter().collect();
     let fetch_roots = named.fetch_roots.as_ref().map_or(Some(Vec::new()), |ca| loader.fetch_roots(ca));
     let encryption = named.encryption.as_ref().map_or(Some(None), |source| loader.encryption(source).map(Some));
+    let database = named.database.as_ref().map_or(Some(None), |(url, ca)| loader.database(url, ca.as_ref()).map(Some));
     let public = public.map_or(Some(None), |public| public.map(Some))?;
-    let files = Files { mtls: mtls?, public, trust: trust?, fetch_roots: fetch_roots?, encryption: encryption? };
+    let (trust, fetch_roots) = (trust?, fetch_roots?);
+    let files = Files { mtls: mtls?, public, trust, fetch_roots, encryption: encryption?, database: database? };
     draft.complaints.is_empty().then_some(files)
 }
 
@@ -138,6 +162,17 @@ impl Loader<'_> {
         let previous = source.previous.as_ref().map(|key| read("keys.previous_encryption_key", key));
         let previous = previous.map_or(Some(None), |previous| previous.map(Some));
         Some(EncryptionKeys { key: key?, previous: previous? })
+    }
+
+    fn database(&mut self, url: &Reference, ca: Option<&Reference>) -> Option<DatabaseFiles> {
+        let read = url.read_private(MAX_URL, self.environment).map_err(Fault::Read);
+        let text = read.and_then(|bytes| String::from_utf8(bytes.to_vec()).map_err(|_| Fault::NotUtf8));
+        let url = self.or_complain("storage.url", text).map(Zeroizing::new);
+        let roots = ca.map_or(Some(Vec::new()), |ca| {
+            let roots = ca.read(MAX_PEM, self.environment).map_err(Fault::Read).and_then(|pem| certificates(&pem));
+            self.or_complain("storage.ca", roots)
+        });
+        Some(DatabaseFiles { url: url?, roots: roots? })
     }
 
     fn check_anchor(&mut self, path: &str, anchor: &CertificateDer<'_>) {

@@ -30,7 +30,7 @@ use certbind_proto::time::Timestamp;
 pub use encryption::{EncryptionKey, EncryptionKeys};
 pub use fault::{Complaint, Concern, Fault, Remark, Warning};
 pub use identity::Identity;
-pub use load::{Files, RevocationList, TrustFiles};
+pub use load::{DatabaseFiles, Files, RevocationList, TrustFiles};
 pub use origin::{Environment, Origin, Position, Sources};
 pub use reference::{ReadFault, Reference, ReferenceFault};
 pub use settings::*;

@@ -36,6 +36,8 @@ pub struct Config {
     pub keys: SigningKeys,
     /// `[assertions]`
     pub assertions: Assertions,
+    /// `[storage]`
+    pub storage: Storage,
     /// `clients.dir`
     pub clients_dir: PathBuf,
     /// `[limits]`
@@ -182,13 +184,35 @@ pub struct JwksFetch {
     pub max_bytes: usize,
 }
 
-/// Who may vouch for the server of a `jwks_uri`.
+/// Who may vouch for a server that this one connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchRoots {
     /// These, PEM.
     File(Reference),
     /// The certificate authorities of the system.
     System,
+}
+
+/// `[storage]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// One file in `data_dir`.
+    Sqlite,
+    /// A database that several servers share.
+    Postgres(Database),
+}
+
+/// A PostgreSQL database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// Where its address stands.
+    pub url: Reference,
+    /// Who may vouch for it.
+    pub roots: FetchRoots,
+    /// How many connections to keep.
+    pub connections: usize,
+    /// Whether a commit waits for the replica that would take over.
+    pub replicas: Replicas,
 }
 
 /// `[limits]`
@@ -337,6 +361,24 @@ words! {
         WhenCertificate = "when-certificate",
         /// Bound only for clients that are registered as bound.
         Never = "never",
+    }
+}
+words! {
+    /// `storage.engine`
+    StorageEngine {
+        /// One file.
+        Sqlite = "sqlite",
+        /// A database that several servers share.
+        Postgres = "postgres",
+    }
+}
+words! {
+    /// `storage.replicas`
+    Replicas {
+        /// A replica may lack the latest commits when it takes over.
+        Asynchronous = "asynchronous",
+        /// It lacks none.
+        Synchronous = "synchronous",
     }
 }
 words! {

@@ -87,7 +87,10 @@ impl StoredRegistry {
     ///
     /// # Errors
     /// The store cannot be read. A server that starts without its clients would refuse them without a word.
-    pub async fn load(store: &impl ClientStore, rules: RegistrationRules) -> Result<(Self, Report), StoreError> {
+    pub async fn load(
+        store: &(impl ClientStore + ?Sized),
+        rules: RegistrationRules,
+    ) -> Result<(Self, Report), StoreError> {
         let changes = store.clients_since(0).await?;
         let shared = Shared { held: ArcSwap::default(), rules: Mutex::new(rules), in_force: watch::Sender::default() };
         let report = shared.take(Reading { changes, since: 0, known: 0 });
@@ -101,7 +104,7 @@ impl StoredRegistry {
     }
 
     /// Follows the store, and tells `listener` what is new. Must be called from within a tokio runtime.
-    pub fn follow<S: ClientStore + Changes + 'static>(
+    pub fn follow<S: ClientStore + Changes + ?Sized + 'static>(
         &self,
         store: Arc<S>,
         clock: Arc<dyn Clock>,
@@ -272,7 +275,7 @@ impl Report {
     }
 }
 
-struct Follower<S> {
+struct Follower<S: ?Sized> {
     shared: Arc<Shared>,
     store: Arc<S>,
     clock: Arc<dyn Clock>,
@@ -281,7 +284,7 @@ struct Follower<S> {
     listener: Arc<dyn Fn(&Report) + Send + Sync>,
 }
 
-impl<S: ClientStore + Changes + 'static> Follower<S> {
+impl<S: ClientStore + Changes + ?Sized + 'static> Follower<S> {
     async fn run(mut self) {
         let mut changes = self.store.changes();
         loop {

@@ -8,6 +8,7 @@ mod clients;
 pub mod conformance;
 pub mod faulty;
 pub mod memory;
+pub mod postgres;
 mod replay;
 mod replay_index;
 mod revocations;
@@ -37,6 +38,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Why a store could not be opened, or did not answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The database did not answer a moment ago, and nobody waits for it again before it does.
+    #[error("the store is away")]
+    Away,
     /// Too many calls wait, or the answer did not come in time, or another process holds the database.
     #[error("the store is overloaded or locked")]
     Busy,
@@ -55,6 +59,9 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The schema `certbind` of the database belongs to another program.
+    #[error("the schema \"certbind\" of the database holds tables of another program")]
+    ForeignSchema,
     /// As many keys are held as the settings allow.
     #[error("the store holds as many used assertions as it may")]
     Full,
@@ -66,6 +73,12 @@ pub enum StoreError {
         /// The newest format that is understood.
         known: u32,
     },
+    /// The database forgets what it says it has committed.
+    #[error("the database has {setting} = off: a crash would forget used assertions; set it to on")]
+    NotDurable {
+        /// The setting of PostgreSQL.
+        setting: &'static str,
+    },
     /// Others than the owner may reach the private keys.
     #[error("{} has mode {mode:03o}; group and others must have no access (chmod go= {})", path.display(), path.display())]
     OpenToOthers {
@@ -74,6 +87,9 @@ pub enum StoreError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The database is a replica, or was set to be read only.
+    #[error("the database takes no writes: it is a replica, or read only")]
+    ReadOnly,
     /// The store has been shut down.
     #[error("the store is shut down")]
     Stopped,

@@ -9,6 +9,7 @@ mod house;
 mod layers;
 mod limbo;
 mod net;
+mod postgres;
 mod process;
 mod reasons;
 mod revocation;

@@ -16,11 +16,11 @@ use super::settings;
 use crate::audit::{AuditFile, Durability, LineWriter};
 use crate::authn::Authenticator;
 use crate::authn::trust::TrustGroups;
-use crate::cli::clients;
 use crate::cli::log::Volume;
 use crate::cli::report::{self, Reporter};
 use crate::cli::signing_keys::{self, KeyWatch, Publisher};
-use crate::config::{self, Checked, Config, EncryptionKeys};
+use crate::cli::{clients, storage};
+use crate::config::{self, Checked, Config, DatabaseFiles, EncryptionKeys};
 use crate::flow::{Flows, Limits};
 use crate::http::document::Document;
 use crate::http::ops::{Check, Operations};
@@ -33,8 +33,7 @@ use crate::registry::Clients;
 use crate::registry::file::Watch;
 use crate::registry::stored::{Follow, StoredRegistry};
 use crate::revocation::{Following, Revocations};
-use crate::store::sqlite::{self, SqliteStore};
-use crate::store::{BoxFuture, Changes as _, FirstUse, ReplayStore, StoreError, Use};
+use crate::store::{BoxFuture, FirstUse, ReplayStore, Store, StoreError, Use};
 
 /// What a server asks the machine for; tests give their own.
 #[derive(Clone)]
@@ -58,7 +57,7 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) platform: Platform,
     pub(super) registry: Clients,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     pub(super) keys: Arc<KeyRing>,
     jwks: Arc<Document>,
     lines: Arc<LineWriter>,
@@ -72,14 +71,14 @@ impl Parts {
         config: &Config,
         fetch_roots: Vec<CertificateDer<'static>>,
         encryption: Option<EncryptionKeys>,
+        database: Option<DatabaseFiles>,
         platform: Platform,
     ) -> anyhow::Result<Self> {
         let now = platform.clock.now();
         let metrics = Arc::new(Metrics::new());
         let lines = Arc::new(open_audit(config, &platform)?);
         let files = clients::load(config)?;
-        let store = SqliteStore::open(&sqlite::Settings::new(&config.data_dir)).context("cannot open the store")?;
-        let store = Arc::new(store);
+        let store = storage::open(config, database, Arc::clone(&platform.clock)).await?;
         let stored = StoredRegistry::load(&*store, settings::registration(config)).await;
         let (stored, of_stored) = stored.context("cannot read the clients of the store")?;
         let registry = Clients { files, stored };
@@ -203,7 +202,7 @@ impl Parts {
 
 /// The replay store, with the time that it takes.
 struct Timed {
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
 }
 

@@ -1,0 +1,56 @@
+//! Opens the store that the configuration names. There is never another one to fall back on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use certbind_proto::time::Clock;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::Unusable;
+use crate::config::{self, Config, DatabaseFiles, FetchRoots, Storage};
+use crate::store::Store;
+use crate::store::postgres::{self, Loss, PostgresStore, Target};
+use crate::store::sqlite::{self, SqliteStore};
+
+/// How long a request waits for the database: short of the two seconds within which it is told to come back.
+const DEADLINE: Duration = Duration::from_millis(1500);
+
+/// Opens it.
+///
+/// # Errors
+/// Why it cannot be used; then the server must not start.
+pub(super) async fn open(
+    config: &Config,
+    files: Option<DatabaseFiles>,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let (Storage::Postgres(database), Some(files)) = (&config.storage, files) else {
+        let store = SqliteStore::open(&sqlite::Settings::new(&config.data_dir)).context("cannot open the store")?;
+        return Ok(Arc::new(store));
+    };
+    let roots = match database.roots {
+        FetchRoots::File(_) => files.roots.clone(),
+        FetchRoots::System => rustls_native_certs::load_native_certs().certs,
+    };
+    let settings = postgres::Settings {
+        target: target(&files)?,
+        tls: MakeRustlsConnect::new(certbind_https::client_config(&roots, None)?),
+        connections: database.connections,
+        deadline: DEADLINE,
+        loss: match database.replicas {
+            config::Replicas::Asynchronous => Loss::Possible,
+            config::Replicas::Synchronous => Loss::None,
+        },
+    };
+    let store = PostgresStore::open(settings, clock).await.context("cannot open the store in PostgreSQL")?;
+    Ok(Arc::new(store))
+}
+
+/// The address of the database.
+///
+/// # Errors
+/// When it is none; the text is not repeated, as a password may stand in it.
+pub(super) fn target(files: &DatabaseFiles) -> anyhow::Result<Target> {
+    Target::parse(&files.url).map_err(|fault| Unusable(format!("storage.url: {fault}")).into())
+}

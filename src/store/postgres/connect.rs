@@ -1,0 +1,115 @@
+//! One connection to the database: opened within a deadline, and looked at before anything is trusted to it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use certbind_proto::time::{Clock, Timestamp};
+use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::shared::Shared;
+use super::{StoreError, fence};
+
+/// What holds for every session: nothing may hang, whatever the database is set to, and nobody else's tables are meant.
+const SESSION: &str = "SET statement_timeout = '2s'; SET lock_timeout = '1s'; \
+     SET idle_in_transaction_session_timeout = '5s'; SET search_path = pg_catalog";
+
+/// Opens connections.
+pub(super) struct Connector {
+    pub(super) config: Config,
+    pub(super) tls: MakeRustlsConnect,
+    pub(super) shared: Arc<Shared>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// An open connection.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    task: JoinHandle<()>,
+    in_use: bool,
+}
+
+/// What stands in between is cut off: nobody waits for its answer any more.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Connection {
+    /// Marks what begins now; a connection whose last work was not seen to end is not used again.
+    pub(super) const fn begin(&mut self) {
+        self.in_use = true;
+    }
+
+    /// The work ended.
+    pub(super) const fn end(&mut self) {
+        self.in_use = false;
+    }
+}
+
+impl Connector {
+    /// Opens a connection whose database exists and keeps what it commits, but may still be empty.
+    pub(super) async fn open(&self) -> Result<Connection, StoreError> {
+        let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                match message {
+                    AsyncMessage::Notification(_) => shared.wake_follower(),
+                    AsyncMessage::Notice(notice) => tracing::debug!(%notice, "the database says"),
+                    _ => {}
+                }
+            }
+        });
+        let connection = Connection { client, task, in_use: false };
+        connection.client.batch_execute(SESSION).await?;
+        is_durable(&connection.client).await?;
+        Ok(connection)
+    }
+}
+
+impl Manager for Connector {
+    type Type = Connection;
+    type Error = StoreError;
+
+    /// A connection lives on one server process, and a process that is promoted, restored or newly reached is met by a new
+    /// connection: so the fence is looked at here and nowhere else.
+    async fn create(&self) -> Result<Connection, StoreError> {
+        let connection = self.open().await?;
+        let fence = fence::look(&connection.client, self.clock.now()).await?;
+        self.shared.raise_fence(fence);
+        Ok(connection)
+    }
+
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<StoreError> {
+        if connection.in_use || connection.client.is_closed() {
+            return Err(RecycleError::message("cut off"));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a database that forgets what it said was committed.
+async fn is_durable(client: &Client) -> Result<(), StoreError> {
+    let row = client
+        .query_one("SELECT pg_is_in_recovery(), current_setting('synchronous_commit'), current_setting('fsync')", &[])
+        .await?;
+    if row.try_get(0)? {
+        return Err(StoreError::ReadOnly);
+    }
+    if row.try_get::<_, &str>(1)? == "off" {
+        return Err(StoreError::NotDurable { setting: "synchronous_commit" });
+    }
+    if row.try_get::<_, &str>(2)? == "off" {
+        return Err(StoreError::NotDurable { setting: "fsync" });
+    }
+    Ok(())
+}
+
+/// A column of milliseconds since 1970.
+pub(super) fn timestamp(row: &tokio_postgres::Row, column: usize) -> Result<Timestamp, StoreError> {
+    Ok(Timestamp::from_millis(row.try_get(column)?))
+}

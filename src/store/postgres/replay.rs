@@ -1,0 +1,171 @@
+//! Used assertions in PostgreSQL: calls that wait are committed as one group, and the primary key decides between servers.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use certbind_proto::time::Timestamp;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_postgres::Client;
+
+use super::super::{FirstUse, ReplayKey, StoreError, Use};
+use super::Inner;
+use super::connect::timestamp;
+
+/// The most calls in one commit.
+const GROUP: usize = 512;
+
+/// How many groups are on the way at once. While all are, calls gather, so that a fleet is not bound by one commit each.
+const LANES: usize = 2;
+
+/// How long a key stays after its time: a clock that is set back by less loses nothing, and one that is set back by more
+/// opens nothing, as the horizon stays.
+const GRACE: Duration = Duration::from_secs(3600 + 60);
+
+/// How often what is over is deleted, and how long a horizon is known before anything below it goes: far longer than a
+/// statement may run, so that no insert that has not seen it is still on the way.
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// The most rows that are deleted in one step.
+const SWEEP_MOST: i64 = 20_000;
+
+/// In the order of the keys, so that two groups with the same keys wait for each other and never in a circle.
+const INSERT: &str = "INSERT INTO certbind.replay (key, keep_until) \
+     SELECT k, u FROM unnest($1::bytea[], $2::bigint[]) AS used (k, u) \
+     WHERE u > (SELECT horizon FROM certbind.replay_state WHERE id = 1) ORDER BY k \
+     ON CONFLICT (key) DO NOTHING RETURNING key";
+
+/// A call that waits.
+pub(super) struct Asked {
+    pub(super) used: Use,
+    pub(super) now: Timestamp,
+    pub(super) reply: oneshot::Sender<Result<FirstUse, StoreError>>,
+}
+
+/// Takes what waits as groups, until nobody can call any more.
+pub(super) async fn serve(inner: Arc<Inner>, mut calls: mpsc::Receiver<Asked>) {
+    let lanes = Arc::new(Semaphore::new(LANES));
+    loop {
+        let Ok(lane) = Arc::clone(&lanes).acquire_owned().await else { return };
+        let mut group = Vec::with_capacity(16);
+        if calls.recv_many(&mut group, GROUP).await == 0 {
+            return;
+        }
+        group.retain(|asked| !asked.reply.is_closed());
+        let inner = Arc::clone(&inner);
+        tokio::spawn(async move {
+            serve_group(&inner, group).await;
+            drop(lane);
+        });
+    }
+}
+
+/// One failed commit fails everyone in it: nothing that may be lost is answered as first.
+async fn serve_group(inner: &Inner, group: Vec<Asked>) {
+    let uses: Vec<(Use, Timestamp)> = group.iter().map(|asked| (asked.used, asked.now)).collect();
+    let decided = inner.with(move |connection| Box::pin(async move { decide(&connection.client, &uses).await })).await;
+    match decided {
+        Ok(answers) => {
+            // A connection that was opened for this very group may have found that the database is another one.
+            let firsts = answers.iter().filter(|answer| matches!(answer, Ok(FirstUse::Yes))).count();
+            inner.shared.add_entries(firsts);
+            for (asked, answer) in group.into_iter().zip(answers) {
+                let answer = if inner.may_be_lost(&asked.used) { Err(StoreError::BeforeFailOver) } else { answer };
+                let _ = asked.reply.send(answer);
+            }
+        }
+        Err(error) => {
+            for asked in group {
+                let _ = asked.reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// Decides a group: the first of each key is asked for, and later ones in the same group were not first.
+async fn decide(client: &Client, uses: &[(Use, Timestamp)]) -> Result<Vec<Result<FirstUse, StoreError>>, StoreError> {
+    let mut firsts: HashMap<ReplayKey, (Use, Timestamp)> = HashMap::with_capacity(uses.len());
+    for (used, now) in uses {
+        firsts.entry(used.key).or_insert((*used, *now));
+    }
+    let inserted = insert(client, firsts.values().map(|(used, _)| used)).await?;
+    let mut outcomes = HashMap::with_capacity(firsts.len());
+    for (key, (used, now)) in &firsts {
+        let outcome = if inserted.contains(key) { Ok(FirstUse::Yes) } else { again(client, used, *now).await? };
+        outcomes.insert(*key, outcome);
+    }
+    let answer = |used: &Use| match outcomes.get_mut(&used.key) {
+        Some(outcome @ Ok(FirstUse::Yes)) => std::mem::replace(outcome, Ok(FirstUse::No)),
+        Some(outcome) => outcome.clone(),
+        None => Err(StoreError::Corrupt(None)),
+    };
+    Ok(uses.iter().map(|(used, _)| used).map(answer).collect())
+}
+
+async fn insert<'a>(client: &Client, uses: impl Iterator<Item = &'a Use>) -> Result<HashSet<ReplayKey>, StoreError> {
+    let (keys, times): (Vec<&[u8]>, Vec<i64>) =
+        uses.map(|used| (&used.key.as_bytes()[..], used.keep_until.millis())).unzip();
+    let statement = client.prepare_typed(INSERT, &[]).await?;
+    let rows = client.query(&statement, &[&keys, &times]).await?;
+    rows.iter().map(|row| key(row.try_get(0)?)).collect()
+}
+
+/// What a key is that could not be inserted: used, over and to be used again, or below the horizon.
+async fn again(client: &Client, used: &Use, now: Timestamp) -> Result<Result<FirstUse, StoreError>, StoreError> {
+    let key = &used.key.as_bytes()[..];
+    let held = client.query_opt("SELECT keep_until FROM certbind.replay WHERE key = $1", &[&key]).await?;
+    let Some(held) = held else { return Ok(Err(StoreError::ClockBehind)) };
+    let held = timestamp(&held, 0)?;
+    // The second condition refuses the same assertion for as long as it is held, whatever the clock says.
+    if now <= held || used.keep_until <= held {
+        return Ok(Ok(FirstUse::No));
+    }
+    let taken = client
+        .execute(
+            "UPDATE certbind.replay SET keep_until = $2 WHERE key = $1 AND keep_until = $3",
+            &[&key, &used.keep_until.millis(), &held.millis()],
+        )
+        .await?;
+    Ok(Ok(if taken == 1 { FirstUse::Yes } else { FirstUse::No }))
+}
+
+/// What was swept last; it lies with the one who sweeps.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    /// The horizon as it was at the step before.
+    known: Option<Timestamp>,
+}
+
+impl Sweep {
+    /// Deletes what has been below the horizon since the step before, and moves the horizon up.
+    pub(super) async fn step(&mut self, client: &Client, now: Timestamp) -> Result<(), StoreError> {
+        if let Some(known) = self.known {
+            client
+                .execute(
+                    "DELETE FROM certbind.replay WHERE ctid = ANY (ARRAY( \
+                     SELECT ctid FROM certbind.replay WHERE keep_until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \
+                     AND keep_until <= $1",
+                    &[&known.millis(), &SWEEP_MOST],
+                )
+                .await?;
+        }
+        let row = client
+            .query_one(
+                "UPDATE certbind.replay_state SET horizon = greatest(horizon, $1) WHERE id = 1 RETURNING horizon",
+                &[&now.minus(GRACE).millis()],
+            )
+            .await?;
+        self.known = Some(timestamp(&row, 0)?);
+        Ok(())
+    }
+}
+
+/// How many uses are on record.
+pub(super) async fn count(client: &Client) -> Result<u64, StoreError> {
+    let row = client.query_one("SELECT count(*) FROM certbind.replay", &[]).await?;
+    Ok(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default())
+}
+
+fn key(bytes: &[u8]) -> Result<ReplayKey, StoreError> {
+    bytes.try_into().map(ReplayKey::from_bytes).map_err(|_| StoreError::Corrupt(None))
+}

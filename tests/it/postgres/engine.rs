@@ -1,0 +1,173 @@
+//! The promises of the PostgreSQL engine while the database is well: conformance, several servers, formats, TLS.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use certbind::store::conformance::{self, NOW, first_use, signing_key, soon, try_wait, wait};
+use certbind::store::postgres::{Loss, PostgresStore, Settings, Target};
+use certbind::store::{Changes as _, FirstUse, KeyStore as _, Replaced, ReplayKey, ReplayStore as _, StoreError, Use};
+use certbind_proto::time::FixedClock;
+use tokio::runtime::Runtime;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::cluster::{self, Cluster, Database};
+use crate::support::PKI;
+
+/// Stores live on it for as long as the tests run.
+pub(super) static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+
+pub(super) fn settings(url: &str) -> Settings {
+    let root = PKI.root.certificate();
+    Settings {
+        target: Target::parse(url).unwrap(),
+        tls: MakeRustlsConnect::new(certbind_https::client_config(std::slice::from_ref(root), None).unwrap()),
+        connections: 4,
+        deadline: Duration::from_millis(1500),
+        loss: Loss::Possible,
+    }
+}
+
+pub(super) fn try_open(settings: Settings) -> Result<PostgresStore, StoreError> {
+    RUNTIME.block_on(PostgresStore::open(settings, Arc::new(FixedClock::at(NOW))))
+}
+
+pub(super) fn open(database: &Database) -> Arc<PostgresStore> {
+    Arc::new(try_open(settings(&database.url())).unwrap())
+}
+
+pub(super) fn key(n: impl ToString) -> ReplayKey {
+    ReplayKey::of("batch", &n.to_string())
+}
+
+#[test]
+fn the_postgres_store_conforms() {
+    let fresh = || open(&cluster::database());
+    conformance::replay(&fresh);
+    conformance::keys(&fresh);
+    conformance::clients(&fresh);
+    conformance::revocations(&fresh);
+}
+
+#[test]
+fn r7523_3_7b_servers_that_share_a_database_accept_one_of_200_copies() {
+    let database = cluster::database();
+    let servers = [open(&database), open(&database), open(&database)];
+    for _ in 0..5 {
+        conformance::one_of_many_at_once(&servers);
+        database.execute("DELETE FROM certbind.replay");
+    }
+    conformance::one_change_of_many_at_once(&servers);
+    conformance::one_of_many_creates_a_client(&servers);
+}
+
+#[test]
+fn servers_that_share_a_database_tell_each_other_what_changed() {
+    let database = cluster::database();
+    conformance::a_change_is_told_to_others(&*open(&database), &*open(&database));
+}
+
+#[test]
+fn what_is_not_told_is_seen_within_a_second() {
+    let database = cluster::database();
+    let store = open(&database);
+    let mut changes = store.changes();
+    changes.mark_unchanged();
+    database.execute("UPDATE certbind.revisions SET revision = revision + 1 WHERE kind = 'clients'");
+    let seen = RUNTIME.block_on(async { tokio::time::timeout(Duration::from_secs(1), changes.changed()).await });
+    assert!(seen.is_ok(), "a change without a notification is seen by the poll");
+}
+
+#[test]
+fn servers_may_start_at_once_on_an_empty_database() {
+    for _ in 0..3 {
+        let database = cluster::database();
+        std::thread::scope(|scope| {
+            let start = |n: usize| {
+                let database = &database;
+                let first = move || wait(open(database).replace(0, vec![signing_key(&n.to_string(), "ES256")]));
+                scope.spawn(first)
+            };
+            let servers: Vec<_> = (0..4).map(start).collect();
+            let made: Vec<_> = servers.into_iter().map(|server| server.join().unwrap()).collect();
+            let first = made.iter().filter(|made| **made == Replaced::Yes(1)).count();
+            assert_eq!(first, 1, "of four that make the first key one does: {made:?}");
+        });
+    }
+}
+
+#[test]
+fn r7523_3_7d_a_restart_forgets_nothing() {
+    let database = cluster::database();
+    {
+        let store = open(&database);
+        for n in 0..20 {
+            assert_eq!(first_use(&*store, key(n), soon(), NOW), FirstUse::Yes);
+        }
+    }
+    let store = open(&database);
+    assert_eq!(store.live_entries(), 20);
+    for n in 0..20 {
+        assert_eq!(first_use(&*store, key(n), soon(), soon()), FirstUse::No);
+    }
+}
+
+#[test]
+fn fault_27_tables_of_a_newer_version_or_of_another_program_are_refused_and_left_alone() {
+    let database = cluster::database();
+    drop(open(&database));
+    database.execute("UPDATE certbind.format SET version = 999");
+    assert!(matches!(try_open(settings(&database.url())), Err(StoreError::Newer { found: 999, .. })));
+    assert_eq!(database.number("SELECT version::bigint FROM certbind.format"), 999);
+
+    let database = cluster::database();
+    database.execute("CREATE SCHEMA certbind; CREATE TABLE certbind.theirs (x integer)");
+    assert!(matches!(try_open(settings(&database.url())), Err(StoreError::ForeignSchema)));
+    assert_eq!(database.number("SELECT count(*) FROM pg_tables WHERE schemaname = 'certbind'"), 1);
+}
+
+#[test]
+fn a_database_that_forgets_what_it_commits_is_refused_by_the_name_of_its_setting() {
+    for setting in ["synchronous_commit", "fsync"] {
+        let spoilt = Cluster::start(&[&format!("{setting}=off")]);
+        let refused = try_open(settings(&spoilt.database().url()));
+        assert!(matches!(refused, Err(StoreError::NotDurable { setting: named }) if named == setting), "{refused:?}");
+    }
+}
+
+#[test]
+fn attack_62_the_database_is_reached_by_tls_and_must_be_the_one_that_is_meant() {
+    let database = cluster::database();
+    database.set_password();
+    let store = try_open(settings(&database.network_url())).unwrap();
+    assert_eq!(first_use(&store, key(1), soon(), NOW), FirstUse::Yes);
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+         WHERE datname = current_database() AND client_addr IS NOT NULL AND NOT ssl";
+    assert_eq!(database.number(encrypted), 0, "no connection over the network is in the clear");
+
+    let stranger = certbind_devpki::Issuer::root("another root", crate::support::validity()).unwrap();
+    let tls = certbind_https::client_config(std::slice::from_ref(stranger.certificate()), None).unwrap();
+    let impostor = Settings { tls: MakeRustlsConnect::new(tls), ..settings(&database.network_url()) };
+    assert!(matches!(try_open(impostor), Err(StoreError::Unavailable(_))), "the certificate is checked");
+    let elsewhere = database.network_url().replace("localhost", "127.0.0.2");
+    assert!(try_open(settings(&elsewhere)).is_err(), "and the name in it");
+    let wrong = database.network_url().replace(cluster::PASSWORD, "wrong");
+    let refused = format!("{:?}", try_open(settings(&wrong)).unwrap_err());
+    assert!(!refused.contains("wrong\""), "a password is never told: {refused}");
+}
+
+#[test]
+fn fault_22_what_is_over_is_deleted_after_an_hour_and_stays_refused() {
+    let database = cluster::database();
+    let store = open(&database);
+    assert_eq!(first_use(&*store, key("old"), soon(), NOW), FirstUse::Yes);
+    // What an hour does to it, as the engine finds it.
+    database.execute(&format!(
+        "UPDATE certbind.replay_state SET horizon = {}; DELETE FROM certbind.replay",
+        soon().millis()
+    ));
+    let again = try_wait(store.first_use(Use { key: key("old"), issued: None, keep_until: soon() }, NOW));
+    assert!(matches!(again, Err(StoreError::ClockBehind)), "{again:?}");
+    let later = soon().plus(Duration::from_millis(1));
+    assert_eq!(first_use(&*store, key("new"), later, NOW), FirstUse::Yes);
+}

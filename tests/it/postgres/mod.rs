@@ -1,0 +1,6 @@
+//! The engine for several servers, against a real PostgreSQL.
+
+pub(crate) mod cluster;
+mod engine;
+mod proxy;
+mod trouble;
