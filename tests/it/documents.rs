@@ -18,6 +18,9 @@ use crate::house;
 
 const BY_HAND: &str = "## Five minutes by hand";
 
+/// The section whose commands `postgres::readme` runs.
+pub(crate) const FLEET: &str = "## From one server to three";
+
 /// Commands in ```sh blocks that are not run by [`the_five_minutes_by_hand_go_as_the_readme_says`], and who sees to them.
 const ACCOUNTED: &[(&str, &str)] = &[
     ("cargo run --release -- demo", "scripts/test runs it"),
@@ -31,7 +34,7 @@ const OTHER_ENDS: &[(&str, i32, &str)] =
 
 #[test]
 fn every_command_of_every_page_is_run_or_accounted_for() {
-    let by_hand: BTreeSet<String> = commands_by_hand().into_iter().collect();
+    let by_hand: BTreeSet<String> = commands_by_hand().into_iter().chain(commands_of(FLEET)).collect();
     let mut accounted: BTreeSet<&str> = ACCOUNTED.iter().map(|(command, _)| *command).collect();
     for page in house::pages() {
         for command in
@@ -203,8 +206,13 @@ fn commands_are_read_line_by_line() {
 
 /// The commands of the section, in order.
 fn commands_by_hand() -> Vec<String> {
+    commands_of(BY_HAND)
+}
+
+/// The commands of a section of the README, in order.
+pub(crate) fn commands_of(heading: &str) -> Vec<String> {
     let readme = house::read("README.md");
-    let (_, section) = readme.split_once(BY_HAND).expect("the section");
+    let (_, section) = readme.split_once(heading).expect("the section");
     let section = section.split("\n## ").next().unwrap();
     let mut found = Vec::new();
     for block in section.split("```sh\n").skip(1) {
@@ -241,13 +249,20 @@ fn certbind() -> Command {
 }
 
 /// Runs a line as the README's reader does, with `certbind` on the path.
+pub(crate) fn shell(line: &str, folder: &Path) -> Output {
+    shell_command(line, folder).output().unwrap()
+}
+
+/// The same, not yet started.
 #[expect(clippy::disallowed_methods, reason = "the search path of the commands is this one's, with one folder before")]
-fn shell(line: &str, folder: &Path) -> Output {
+pub(crate) fn shell_command(line: &str, folder: &Path) -> Command {
     let programs = Path::new(env!("CARGO_BIN_EXE_certbind")).parent().unwrap();
     let mut path = programs.as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
-    Command::new("sh").args(["-c", line]).current_dir(folder).env("PATH", path).stdin(Stdio::null()).output().unwrap()
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).current_dir(folder).env("PATH", path).stdin(Stdio::null());
+    command
 }
 
 /// `certbind dev` on free ports, until it is dropped.

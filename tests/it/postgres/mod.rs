@@ -3,4 +3,5 @@
 pub(crate) mod cluster;
 mod engine;
 mod proxy;
+mod readme;
 mod trouble;

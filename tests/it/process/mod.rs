@@ -4,6 +4,7 @@ mod audit;
 mod audit_required;
 mod client;
 mod configuration;
+mod fleet;
 mod foreign;
 mod hostile;
 mod keys;

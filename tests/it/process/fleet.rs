@@ -1,0 +1,158 @@
+//! Several servers on one PostgreSQL: one decision about each assertion, and what still works while the database is away.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::header::RETRY_AFTER;
+use hyper::{StatusCode, Version};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use super::client::{Answer, Asserter, Connection, billing, by_assertion};
+use super::rig::{PKI, Process, Site};
+use crate::postgres::cluster::{self, Cluster, Database};
+
+/// The longest wait for a refusal when the database is away (P3), and for its recovery.
+const PROMISE: Duration = Duration::from_secs(2);
+const RECOVERY: Duration = Duration::from_secs(5);
+
+/// The site of a fleet: its configuration, for as many servers as are started.
+fn site(database: &Database) -> Site {
+    let site = Site::new();
+    site.write("database", &database.url());
+    site.write("keys.key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n");
+    for name in ["database", "keys.key"] {
+        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(site.path(name), owner_only).unwrap();
+    }
+    let tables = "[log]\nlevel = \"info\"\naudit = \"file:audit.jsonl\"\n\
+         [storage]\nengine = \"postgres\"\nurl = \"file:database\"\n[keys]\nencryption_key = \"file:keys.key\"\n";
+    site.configure(tables, "");
+    site
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_2_of_one_assertion_at_two_servers_at_once_one_copy_is_accepted() {
+    rounds(25, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes and both cores; scripts/faults runs it"]
+async fn fault_2_two_thousand_rounds_of_one_assertion_at_two_servers() {
+    let began = Instant::now();
+    rounds(2000, 100).await;
+    println!("2,000 rounds of 2 x 100 copies: one accepted in each, {:.1?}", began.elapsed());
+}
+
+/// In each round every connection of two servers sends the same assertion at the same moment.
+async fn rounds(rounds: usize, connections: usize) {
+    let site = site(&cluster::database());
+    let servers = [site.start(), site.start()];
+    let mut open = Vec::new();
+    for server in &servers {
+        for _ in 0..connections {
+            open.push(batch(server).await);
+        }
+    }
+    let (barrier, asserter) = (Arc::new(Barrier::new(open.len())), Asserter::batch());
+    let assertions: Arc<Vec<String>> = Arc::new((0..rounds).map(|_| asserter.fresh()).collect());
+    let mut tasks = JoinSet::new();
+    for mut connection in open {
+        let (barrier, assertions) = (Arc::clone(&barrier), Arc::clone(&assertions));
+        tasks.spawn(async move {
+            let mut accepted = Vec::new();
+            for (round, assertion) in assertions.iter().enumerate() {
+                barrier.wait().await;
+                let answer = connection.token(&by_assertion(assertion)).await.unwrap();
+                match answer.status {
+                    StatusCode::OK => accepted.push(round),
+                    _ => assert_eq!(answer.error(), "invalid_client", "{}", answer.text),
+                }
+            }
+            accepted
+        });
+    }
+    let mut accepted: Vec<usize> = tasks.join_all().await.into_iter().flatten().collect();
+    accepted.sort_unstable();
+    assert_eq!(accepted, (0..rounds).collect::<Vec<_>>(), "one success in each round");
+    for server in servers {
+        assert!(server.terminate().success());
+    }
+    let issued = site.audit().iter().filter(|event| event["event"] == "token.issued").count();
+    assert_eq!(issued, rounds, "and one token in the audit log for each");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_4_while_the_database_is_away_what_needs_it_is_refused_and_all_else_goes_on() {
+    let mut cluster = Cluster::start(&[]);
+    let site = site(&cluster.database());
+    let servers = [site.start(), site.start()];
+    let asserter = Asserter::batch();
+    let before = asserter.fresh();
+    assert_eq!(send(&servers[0], &before).await.status, StatusCode::OK);
+    for how in ["stopped", "halted"] {
+        match how {
+            "stopped" => cluster.stop("fast"),
+            _ => cluster.signal_all("STOP"),
+        }
+        for server in &servers {
+            refuses(server, &asserter).await;
+            goes_on(server).await;
+        }
+        match how {
+            "stopped" => cluster.resume(&[]),
+            _ => cluster.signal_all("CONT"),
+        }
+        let began = Instant::now();
+        for server in &servers {
+            server.wait_ready(StatusCode::OK).await;
+        }
+        assert!(began.elapsed() < RECOVERY, "{how}: ready after {:?}", began.elapsed());
+        let fresh = asserter.fresh();
+        assert_eq!(send(&servers[0], &fresh).await.status, StatusCode::OK, "{how}");
+        assert_eq!(send(&servers[1], &fresh).await.error(), "invalid_client", "{how}");
+        assert_eq!(send(&servers[1], &before).await.error(), "invalid_client", "{how}");
+    }
+}
+
+#[test]
+fn attack_21_a_database_that_is_away_at_the_start_is_no_start() {
+    let mut cluster = Cluster::start(&[]);
+    let site = site(&cluster.database());
+    cluster.stop("fast");
+    let output = site.serve().output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("cannot open the store in PostgreSQL"), "{said}");
+}
+
+/// 503 in time, with a time to come back, and no token; readiness says so.
+async fn refuses(server: &Process, asserter: &Asserter) {
+    for _ in 0..5 {
+        let began = Instant::now();
+        let answer = send(server, &asserter.fresh()).await;
+        assert!(began.elapsed() < PROMISE, "{:?}", began.elapsed());
+        let code = (answer.status, answer.error());
+        assert_eq!(code, (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable".to_owned()));
+        assert!(answer.headers.contains_key(RETRY_AFTER));
+    }
+    server.wait_ready(StatusCode::SERVICE_UNAVAILABLE).await;
+}
+
+/// Clients with certificates, keys, metadata and liveness need no database.
+async fn goes_on(server: &Process) {
+    let mut connection = server.connect(Some(&PKI.billing.identity), Version::HTTP_11).await.unwrap();
+    assert_eq!(connection.token(&billing()).await.unwrap().status, StatusCode::OK);
+    for path in ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"] {
+        assert_eq!(connection.get(path).await.unwrap().status, StatusCode::OK, "{path}");
+    }
+    assert_eq!(server.operations("/livez").await.0, StatusCode::OK);
+}
+
+async fn batch(server: &Process) -> Connection {
+    server.connect(Some(&PKI.batch.identity), Version::HTTP_11).await.unwrap()
+}
+
+async fn send(server: &Process, assertion: &str) -> Answer {
+    batch(server).await.token(&by_assertion(assertion)).await.unwrap()
+}
