@@ -46,8 +46,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How many bytes are thrown away meanwhile.
 const LINGER_BYTES: u64 = 2 * 1024 * 1024;
 
-/// How long a first request may be on the way when the server stops.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// How long a request may be on the way when the connection or the server is to end: who asks in this time gets an answer, with the word
+/// that it is the last, instead of a closed connection that tells nothing of what became of the request (RFC 9112 §9.6).
+const NEXT_REQUEST: Duration = Duration::from_secs(1);
 
 /// All requests of a connection, one after the other or side by side.
 type Requests<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -222,7 +223,7 @@ enum End {
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Open,
-    /// It is to end, but its first request may be on the way.
+    /// It is to end, but a request may be on the way.
     Awaited(Duration),
     /// It ends when the requests in flight do, and at this time anyway.
     Draining(Duration),
@@ -253,9 +254,7 @@ async fn supervise<C: Drain + Unpin>(
         phase = match (verdict, phase) {
             (Verdict::Cut, _) => return End::Cut,
             (_, Phase::Draining(until)) if until <= now => return End::Cut,
-            (Verdict::Close, Phase::Open) if connection.await_first_request(pulse) => {
-                Phase::Awaited(now + FIRST_REQUEST)
-            }
+            (Verdict::Close, Phase::Open) if connection.await_request(pulse) => Phase::Awaited(now + NEXT_REQUEST),
             (_, Phase::Awaited(until)) if now < until => phase,
             (Verdict::Close, Phase::Open) | (_, Phase::Awaited(_)) => {
                 connection.drain();
@@ -276,8 +275,8 @@ async fn supervise<C: Drain + Unpin>(
 trait Drain: Future<Output = ()> {
     fn drain(&mut self);
 
-    /// Whether a drain would cut off a first request that is on the way; if so, the answer to it is made the last.
-    fn await_first_request(&self, pulse: &Pulse) -> bool;
+    /// Whether a drain would cut off a request that is on the way; if so, the answer to it is made the last.
+    fn await_request(&self, pulse: &Pulse) -> bool;
 }
 
 /// HTTP/1.1; when it is over the stream is still open.
@@ -301,10 +300,10 @@ impl<T: Stream, S: Service> Drain for Http1<T, S> {
         Pin::new(&mut *self.0).graceful_shutdown();
     }
 
-    /// hyper closes a connection on which nothing has happened yet.
-    fn await_first_request(&self, pulse: &Pulse) -> bool {
+    /// hyper closes a connection on which nothing is being answered.
+    fn await_request(&self, pulse: &Pulse) -> bool {
         pulse.close_after_next();
-        !pulse.first_request_came()
+        pulse.is_idle()
     }
 }
 
@@ -322,7 +321,7 @@ impl<T: Stream, S: Service> Drain for Http2<T, S> {
     }
 
     /// GOAWAY leaves a round trip for requests on the way (RFC 9113 §6.8).
-    fn await_first_request(&self, _pulse: &Pulse) -> bool {
+    fn await_request(&self, _pulse: &Pulse) -> bool {
         false
     }
 }

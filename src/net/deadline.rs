@@ -104,8 +104,13 @@ impl Pulse {
         self.began.elapsed()
     }
 
+    /// Whether no request is being answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether there was a request yet.
-    pub(super) fn first_request_came(&self) -> bool {
+    fn first_request_came(&self) -> bool {
         self.first_request_came.load(Ordering::Relaxed)
     }
 
@@ -126,7 +131,7 @@ impl Pulse {
 
     /// Bytes of an HTTP/1.1 peer came.
     pub(super) fn bytes_came(&self) {
-        if self.in_flight.load(Ordering::Relaxed) == 0 && self.head_began.load(Ordering::Relaxed) == 0 {
+        if self.is_idle() && self.head_began.load(Ordering::Relaxed) == 0 {
             self.head_began.store(self.millis(), Ordering::Relaxed);
         }
     }
@@ -165,9 +170,9 @@ impl Pulse {
             self.deadline(&self.head_began, limits.header),
             (!self.first_request_came()).then_some(limits.header),
         ];
-        let idle = self.in_flight.load(Ordering::Relaxed) == 0;
         let idle_since = Duration::from_millis(self.last_answer.load(Ordering::Relaxed).into());
-        let close_at = limits.age.min(if idle { idle_since.saturating_add(limits.idle) } else { Duration::MAX });
+        let close_at =
+            limits.age.min(if self.is_idle() { idle_since.saturating_add(limits.idle) } else { Duration::MAX });
 
         let cut_at = cut_at.into_iter().flatten().min().unwrap_or(Duration::MAX);
         if cut_at <= age {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -53,6 +53,16 @@ pub enum Transport {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    owner: Owner,
+}
+
+/// Who else may accept what waits at a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// Nobody: what waits when it is closed is lost.
+    Ourselves,
+    /// Whoever gave it to us, and the process after us.
+    Another,
 }
 
 impl Listener {
@@ -74,7 +84,22 @@ impl Listener {
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, owner: Owner::Ourselves })
+    }
+
+    /// Listens on a socket that another process has opened, and goes on to hold.
+    ///
+    /// Must be called from within a tokio runtime.
+    ///
+    /// # Errors
+    /// It is no socket that listens.
+    pub fn adopt(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        if !SockRef::from(&socket).is_listener()? {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        Ok(Self { socket: TcpListener::from_std(socket)?, address, owner: Owner::Another })
     }
 
     /// Where it listens, with the port that was found if 0 was asked for.
@@ -119,8 +144,10 @@ impl Listener {
             }
         }
 
-        // What the system has accepted already would be reset with the socket.
-        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.socket.accept()).await {
+        // What the system has accepted already would be reset with the socket, unless another process holds it.
+        while self.owner == Owner::Ourselves
+            && let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.socket.accept()).await
+        {
             admit(&mut tasks, &server, &connections, &*observer, (stream, peer, stop.clone()));
         }
         drop(self.socket);

@@ -9,7 +9,7 @@ use certbind_proto::time::{Clock as _, SystemClock};
 
 use super::api::Api;
 use super::setup::Setup;
-use crate::cli::serve::{Platform, Server};
+use crate::cli::serve::{Platform, Server, Sockets};
 use crate::config::{self, Environment, Sources};
 use crate::net::Listener;
 
@@ -44,7 +44,7 @@ impl Running {
     async fn serve(setup: Setup, server: Listener, api: Listener) -> anyhow::Result<Self> {
         let sources = Sources { file: setup.config_file(), environment: Environment::default(), set: Vec::new() };
         let opened = config::open(&sources, SystemClock.now()).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
-        let server = Server::start_on(server, opened, Platform::default()).await?;
+        let server = Server::start(opened, Sockets::with_mtls(server), Platform::default()).await?;
         let api = Api::start(api, &setup).await?;
         Ok(Self { setup, server, api })
     }

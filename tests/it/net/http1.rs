@@ -210,18 +210,23 @@ async fn tls_live_a_a_connection_ends_between_two_requests_when_it_is_old() {
 #[tokio::test]
 async fn fault_16_a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() {
     let rig = plain(|_| {});
-    let mut idle = rig.tcp().await;
-    within(exchange(&mut idle, GET)).await.unwrap();
+    let (mut idle, mut awake) = (rig.tcp().await, rig.tcp().await);
+    for stream in [&mut idle, &mut awake] {
+        within(exchange(stream, GET)).await.unwrap();
+    }
     let mut busy = rig.tcp().await;
     busy.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut fresh = rig.tcp().await;
-    rig.seen.wait("open", 3).await;
+    rig.seen.wait("open", 4).await;
     tokio::time::sleep(SHORT / 2).await;
 
     rig.stop();
+    tokio::time::sleep(SHORT).await;
+    for stream in [&mut fresh, &mut awake] {
+        stream.write_all(GET.as_bytes()).await.unwrap();
+    }
     assert_eq!(read_to_close(&mut idle).await, b"");
-    fresh.write_all(GET.as_bytes()).await.unwrap();
-    for stream in [&mut busy, &mut fresh] {
+    for stream in [&mut busy, &mut fresh, &mut awake] {
         let answer = String::from_utf8(read_to_close(stream).await).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
         assert!(answer.contains("connection: close\r\n"), "{answer:?}");

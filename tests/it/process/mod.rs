@@ -12,6 +12,7 @@ mod lifecycle;
 mod operations;
 mod reload;
 mod replay;
+mod restart;
 mod rig;
 mod secrets;
 mod store;

@@ -117,6 +117,17 @@ failed_auth_per_address = "off"
         command
     }
 
+    /// `certbind serve` as a service manager starts it (sd_listen_fds(3)): what is its standard input becomes the socket that
+    /// is handed over, under these names. The shell is replaced by it, so that the process is the one that is named.
+    pub(super) fn serve_on_socket(&self, names: &str) -> Command {
+        let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
+        let serve = self.serve();
+        let mut command = Command::new("/bin/sh");
+        command.env_clear().env("LISTEN_FDNAMES", names);
+        command.args(["-c", script, "sh"]).arg(serve.get_program()).args(serve.get_args());
+        command
+    }
+
     /// A server that is ready.
     pub(super) fn start(&self) -> Process {
         Process::ready(self.serve())
@@ -213,8 +224,13 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `serve` and waits until it says where it listens.
-    pub(super) fn ready(mut command: Command) -> Self {
-        let mut process = Self::spawn(&mut command);
+    pub(super) fn ready(command: Command) -> Self {
+        Self::ready_with(command, Stdio::null())
+    }
+
+    /// The same with this as standard input.
+    pub(super) fn ready_with(mut command: Command, stdin: Stdio) -> Self {
+        let mut process = Self::spawn(&mut command, stdin);
         process.wait("ready line", |process| {
             let stderr = process.stderr();
             let Some(line) = stderr.lines().rev().find(|line| line.contains(r#""message":"ready""#)) else {
@@ -232,7 +248,7 @@ impl Process {
     pub(super) fn dev(dir: &Path, listen: SocketAddr) -> (Self, Value) {
         let mut command = certbind();
         command.arg("dev").arg("--dir").arg(dir).args(["--api", "127.0.0.1:0", "--listen", &listen.to_string()]);
-        let mut process = Self::spawn(&mut command);
+        let mut process = Self::spawn(&mut command, Stdio::null());
         process.wait("ready line", |process| process.stdout().contains("Ready: "));
         let dev: Value = serde_json::from_str(&fs::read_to_string(dir.join("dev.json")).unwrap()).unwrap();
         let port = dev["issuer"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
@@ -240,8 +256,8 @@ impl Process {
         (process, dev)
     }
 
-    fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    fn spawn(command: &mut Command, stdin: Stdio) -> Self {
+        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, out) = collect(child.stdout.take().unwrap());
         let (stderr, err) = collect(child.stderr.take().unwrap());
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));

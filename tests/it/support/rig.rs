@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use certbind::cli::serve::{Platform, Server};
+use certbind::cli::serve::{Platform, Server, Sockets};
 use certbind::config::{self, Environment, Sources};
 use certbind::net::Listener;
 use certbind_devpki::{Crl, Identity};
@@ -248,7 +248,7 @@ pub(crate) async fn serve(dir: &Path, set: Vec<String>, clock: &Arc<FixedClock>)
     let opened = config::open(&sources, clock.now()).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
     let listener = Listener::bind(opened.checked.config.mtls.address)?;
     let platform = Platform { clock: Arc::clone(clock) as _, ..Platform::default() };
-    Server::start_on(listener, opened, platform).await
+    Server::start(opened, Sockets::with_mtls(listener), platform).await
 }
 
 /// The form that every refusal has, whatever its cause (RFC 6749 §5.2, RFC 9110 §15.5.2).

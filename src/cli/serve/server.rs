@@ -1,0 +1,235 @@
+//! A running server: listeners over one reloadable state, and the threads that follow files.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::field::display;
+
+use super::live::OnListener;
+use super::parts::Platform;
+use super::reload::Reloader;
+use super::sockets::Sockets;
+use crate::cli::poll::Poll;
+use crate::cli::report::{Report, Reporter};
+use crate::cli::signing_keys::KeyWatch;
+use crate::cli::trust_files;
+use crate::config::{Config, Opened};
+use crate::http::Hosts;
+use crate::http::ops::Operations;
+use crate::metrics::Metrics;
+use crate::net::{self, Capacity, ConnInfo, HandshakeFault, Listener, Observer, Service, TlsVersion, Transport, tls};
+use crate::registry::file::Watch;
+use crate::registry::stored::Follow;
+
+/// How many connections the operations listener takes.
+const MAX_OPS_CONNECTIONS: usize = 64;
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    public_address: Option<SocketAddr>,
+    ops_address: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    reloader: Arc<Reloader>,
+    _watches: Watches,
+}
+
+/// What follows files until it is dropped.
+struct Watches {
+    _configuration: Poll,
+    _keys: KeyWatch,
+    _certificates: Poll,
+    _trust: Poll,
+    _clients: (Watch, Follow),
+}
+
+impl Server {
+    /// Starts everything that the configuration names, on sockets that are open already where there are such.
+    ///
+    /// # Errors
+    /// When something that the server needs cannot be had; then nothing runs.
+    pub async fn start(opened: Opened, sockets: Sockets, platform: Platform) -> anyhow::Result<Self> {
+        for warning in &opened.checked.warnings {
+            tracing::warn!("{warning}");
+        }
+        let config = opened.checked.config.clone();
+        let Listening { mtls, public, ops } = Listening::open(&config, sockets)?;
+        let reloader = Arc::new(Reloader::start(opened, platform).await?);
+        let mut server = Self {
+            address: mtls.local_address(),
+            public_address: public.as_ref().map(Listener::local_address),
+            ops_address: ops.as_ref().map(Listener::local_address),
+            stop: watch::Sender::new(false),
+            listeners: JoinSet::new(),
+            _watches: follow(&reloader)?,
+            reloader,
+        };
+        server.serve_clients(&config, mtls, public);
+        ops.into_iter().for_each(|ops| server.serve_operations(ops));
+        let (public, ops) = (server.public_address.map(display), server.ops_address.map(display));
+        tracing::info!(issuer = config.issuer.as_str(), address = %server.address, public, ops, "ready");
+        Ok(server)
+    }
+
+    /// Where the listener that asks for certificates listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the listener that never asks listens.
+    #[must_use]
+    pub const fn public_address(&self) -> Option<SocketAddr> {
+        self.public_address
+    }
+
+    /// Where metrics and health are.
+    #[must_use]
+    pub const fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops_address
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.reloader.parts.metrics
+    }
+
+    /// Takes whatever has changed, now.
+    pub async fn reload(&self) -> Report {
+        let reloader = Arc::clone(&self.reloader);
+        // An error means that the process ends.
+        tokio::task::spawn_blocking(move || reloader.reload()).await.unwrap_or_default()
+    }
+
+    /// Accepts nothing new, and waits for what is in flight, at most for the configured time.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.listeners.join_next().await.is_some() {}
+    }
+
+    /// How long requests in flight may take after [`Self::stop`].
+    pub(super) fn drain_timeout(&self) -> Duration {
+        self.reloader.limits.load().drain
+    }
+
+    fn serve_clients(&mut self, config: &Config, mtls: Listener, public: Option<Listener>) {
+        let acceptors = self.reloader.certificates.acceptors();
+        let url = config.mtls.public_url.as_str();
+        let public_url = config.public.as_ref().map(|public| public.public_url.as_str());
+        self.serve("mtls", mtls, acceptors.mtls, others(url, public_url));
+        if let (Some(public), Some(acceptor), Some(public_url)) = (public, acceptors.public, public_url) {
+            self.serve("public", public, acceptor, others(public_url, Some(url)));
+        }
+    }
+
+    fn serve(&mut self, name: &'static str, listener: Listener, acceptor: Arc<tls::Acceptor>, hosts: Hosts) {
+        let Reloader { live, connections, limits, parts, .. } = &*self.reloader;
+        let settings = net::Settings {
+            name: name.into(),
+            transport: Transport::Tls(acceptor),
+            connections: Arc::clone(connections),
+            limits: Arc::clone(limits),
+            observer: Arc::new(Counted { listener: name, metrics: Arc::clone(&parts.metrics) }),
+        };
+        let service = OnListener { live: Arc::clone(live), hosts };
+        self.listeners.spawn(listener.serve(settings, Arc::new(service), self.stop.subscribe()));
+    }
+
+    fn serve_operations(&mut self, listener: Listener) {
+        let settings = net::Settings {
+            name: "ops".into(),
+            transport: Transport::Plain,
+            connections: Capacity::new(MAX_OPS_CONNECTIONS),
+            limits: Arc::clone(&self.reloader.limits),
+            observer: Arc::new(()),
+        };
+        let operations = self.reloader.parts.operations(Arc::clone(&self.reloader.live));
+        self.listeners.spawn(listener.serve(settings, Arc::new(operations), self.stop.subscribe()));
+    }
+}
+
+/// The sockets of a configuration, all of them open.
+struct Listening {
+    mtls: Listener,
+    public: Option<Listener>,
+    ops: Option<Listener>,
+}
+
+impl Listening {
+    fn open(config: &Config, mut sockets: Sockets) -> anyhow::Result<Self> {
+        let mtls = sockets.listen("mtls", config.mtls.address)?;
+        let public = config.public.as_ref().map(|public| sockets.listen("public", public.address)).transpose()?;
+        let ops = config.ops.as_ref().map(|ops| sockets.listen("ops", ops.address)).transpose()?;
+        sockets.all_used()?;
+        Ok(Self { mtls, public, ops })
+    }
+}
+
+/// Follows the configuration and the files that it names. Trust groups have a thread of their own: no other work may
+/// stand before a revocation.
+fn follow(reloader: &Arc<Reloader>) -> io::Result<Watches> {
+    let poll = |name, look: fn(&Reloader, &Reporter)| {
+        let (reloader, reporter) = (Arc::clone(reloader), reloader.parts.reporter());
+        Poll::start(name, move || look(&reloader, &reporter))
+    };
+    let reporter = reloader.parts.reporter();
+    Ok(Watches {
+        _configuration: poll("configuration", Reloader::follow)?,
+        _keys: reloader.parts.watch_keys(),
+        _certificates: poll("certificates", |reloader, reporter| reloader.certificates.follow(reporter))?,
+        _trust: poll("trust", |reloader, reporter| trust_files::look(&reloader.live.load().trust, reporter))?,
+        _clients: reloader.parts.follow_clients(&reporter),
+    })
+}
+
+/// The authority of the other listener, unless both share one.
+fn others(own: &str, other: Option<&str>) -> Hosts {
+    let authority = |url: &str| url.trim_start_matches("https://").to_owned();
+    Hosts { of_others: other.filter(|other| *other != own).map(authority).into_iter().collect() }
+}
+
+impl Service for Operations {
+    async fn call(&self, request: Request<Incoming>, _: &Arc<ConnInfo>) -> net::Reply {
+        Self::call(self, &request)
+    }
+}
+
+/// Turns what a listener sees into metrics.
+struct Counted {
+    listener: &'static str,
+    metrics: Arc<Metrics>,
+}
+
+impl Observer for Counted {
+    fn opened(&self) {
+        self.metrics.connections(self.listener, 1);
+    }
+
+    fn closed(&self) {
+        self.metrics.connections(self.listener, -1);
+    }
+
+    fn refused(&self) {
+        self.metrics.rate_limited("too_many_connections");
+    }
+
+    fn accept_failed(&self) {
+        self.metrics.rate_limited("accept_failed");
+    }
+
+    fn handshake(&self, outcome: Result<TlsVersion, HandshakeFault>, took: Duration) {
+        let (version, result) = match outcome {
+            Ok(version) => (version.as_str(), "ok"),
+            Err(fault) => ("none", fault.as_str()),
+        };
+        self.metrics.tls_handshake(self.listener, version, result, took);
+    }
+}
