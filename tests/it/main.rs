@@ -3,6 +3,7 @@
 
 mod conformance_table;
 mod dependencies;
+mod deploy;
 mod documents;
 mod golden;
 mod house;
