@@ -21,6 +21,7 @@ mod client_explain;
 mod clients;
 mod poll;
 mod report;
+mod revocation_list;
 mod signing_keys;
 mod storage;
 mod token;

@@ -1,4 +1,4 @@
-//! A static JSON document: rendered once, cached by clients, compared by `ETag` (RFC 9110 §13.1.2).
+//! A document, JSON as a rule: rendered once, cached by clients, compared by `ETag` (RFC 9110 §13.1.2).
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -39,17 +39,28 @@ impl Document {
     /// The same, which a client may keep for so long.
     #[must_use]
     pub fn kept_for(max_age: Duration, content_type: &'static str, content: &Value) -> Self {
+        Self::of_bytes(max_age, content_type, content.to_string())
+    }
+
+    /// The same, of whatever form.
+    #[must_use]
+    pub fn of_bytes(max_age: Duration, content_type: &'static str, content: impl Into<Bytes>) -> Self {
         let cache_control = format!("public, max-age={}", max_age.as_secs());
         Self {
             content_type: HeaderValue::from_static(content_type),
             cache_control: HeaderValue::from_str(&cache_control).unwrap_or(HeaderValue::from_static("no-cache")),
-            rendered: ArcSwap::from_pointee(render(content)),
+            rendered: ArcSwap::from_pointee(render(content.into())),
         }
     }
 
     /// Exchanges the content; requests from here on get the new one.
     pub fn replace(&self, content: &Value) {
-        self.rendered.store(Arc::new(render(content)));
+        self.replace_bytes(content.to_string());
+    }
+
+    /// The same, of whatever form.
+    pub fn replace_bytes(&self, content: impl Into<Bytes>) {
+        self.rendered.store(Arc::new(render(content.into())));
     }
 
     /// The document, or 304 when the client has it.
@@ -77,8 +88,7 @@ fn names(tags: &HeaderValue, etag: &HeaderValue) -> bool {
     tags.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == "*" || tag == etag)
 }
 
-fn render(content: &Value) -> Rendered {
-    let body = Bytes::from(content.to_string());
+fn render(body: Bytes) -> Rendered {
     let etag = format!("\"{}\"", Thumbprint::of_der(&body));
     let etag = HeaderValue::from_str(&etag).unwrap_or(HeaderValue::from_static("\"\""));
     Rendered { body, etag }

@@ -5,7 +5,7 @@ use certbind_proto::jws::{Algorithm, Algorithms};
 use certbind_proto::metadata::{EndpointAliases, ServerMetadata};
 use certbind_proto::request::CLIENT_CREDENTIALS;
 
-use super::{INTROSPECT_PATH, JWKS_PATH, REVOKE_PATH, TOKEN_PATH};
+use super::{INTROSPECT_PATH, JWKS_PATH, REVOCATIONS_PATH, REVOKE_PATH, TOKEN_PATH};
 
 /// What the document is made from.
 #[derive(Clone, Debug)]
@@ -52,6 +52,7 @@ pub fn document(settings: &Settings) -> ServerMetadata {
         revocation_endpoint: at(REVOKE_PATH),
         revocation_endpoint_auth_methods_supported: methods,
         revocation_endpoint_auth_signing_alg_values_supported: algorithms,
+        certbind_revocation_list_uri: at(REVOCATIONS_PATH),
         tls_client_certificate_bound_access_tokens: settings.bound_tokens,
         mtls_endpoint_aliases: settings.mtls_base_url.as_ref().map(|base| EndpointAliases {
             token_endpoint: Some(format!("{base}{TOKEN_PATH}")),
@@ -100,6 +101,7 @@ mod tests {
                 "revocation_endpoint_auth_methods_supported":
                     ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
                 "revocation_endpoint_auth_signing_alg_values_supported": Algorithms::FAPI2.names(),
+                "certbind_revocation_list_uri": "https://auth.test/.well-known/certbind-revocations",
                 "tls_client_certificate_bound_access_tokens": true,
             })
         );

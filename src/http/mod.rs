@@ -35,6 +35,8 @@ pub struct Endpoints {
     pub metadata_paths: Vec<String>,
     /// The published keys (RFC 7517 §5).
     pub jwks: Arc<Document>,
+    /// What is revoked, signed.
+    pub revocations: Arc<Document>,
     /// Where request ids are drawn from.
     pub entropy: Arc<dyn Entropy>,
     /// Where requests are counted.
@@ -67,6 +69,7 @@ enum Route {
     Revoke,
     Metadata,
     Jwks,
+    Revocations,
     Unknown,
 }
 
@@ -78,6 +81,7 @@ impl Route {
             Self::Revoke => "revoke",
             Self::Metadata => "metadata",
             Self::Jwks => "jwks",
+            Self::Revocations => "revocations",
             Self::Unknown => "unknown",
         }
     }
@@ -91,6 +95,9 @@ pub const INTROSPECT_PATH: &str = "/oauth2/introspect";
 pub const REVOKE_PATH: &str = "/oauth2/revoke";
 /// Where the keys are published.
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
+
+/// Where what is revoked is published.
+pub const REVOCATIONS_PATH: &str = "/.well-known/certbind-revocations";
 
 impl Endpoints {
     /// Answers one request that came to the listener of these hosts.
@@ -111,6 +118,7 @@ impl Endpoints {
             INTROSPECT_PATH => Route::Introspect,
             REVOKE_PATH => Route::Revoke,
             JWKS_PATH => Route::Jwks,
+            REVOCATIONS_PATH => Route::Revocations,
             other if self.metadata_paths.iter().any(|path| path == other) => Route::Metadata,
             _ => Route::Unknown,
         }
@@ -124,7 +132,8 @@ impl Endpoints {
             (Route::Token | Route::Introspect | Route::Revoke, _) => reply::method_not_allowed("POST"),
             (Route::Metadata, &Method::GET | &Method::HEAD) => self.metadata.reply(request.headers()),
             (Route::Jwks, &Method::GET | &Method::HEAD) => self.jwks.reply(request.headers()),
-            (Route::Metadata | Route::Jwks, _) => reply::method_not_allowed("GET, HEAD"),
+            (Route::Revocations, &Method::GET | &Method::HEAD) => self.revocations.reply(request.headers()),
+            (Route::Metadata | Route::Jwks | Route::Revocations, _) => reply::method_not_allowed("GET, HEAD"),
             (Route::Unknown, _) => reply::not_found(),
         }
     }

@@ -19,6 +19,7 @@ use crate::grant::Granted;
 
 mod keys;
 pub mod lifecycle;
+pub mod revocation_list;
 pub mod ring;
 pub mod seal;
 

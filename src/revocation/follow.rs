@@ -1,20 +1,24 @@
-//! Keeps the memory at the store's state: told of changes, and looking again by itself now and then.
+//! Keeps memory and store alike: told of changes, looking again by itself now and then, and writing down what was found
+//! out here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use certbind_proto::time::Clock;
+use certbind_proto::time::{Clock, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::Revocations;
-use crate::store::Revisions;
+use crate::store::{Revisions, StoreError};
 
-/// How often the store is looked at though it tells no change.
-const LOOK: Duration = Duration::from_secs(20);
+/// How often the store is looked at though it tells no change: whoever reads the published list wants to know that
+/// nothing was left out.
+const LOOK: Duration = Duration::from_secs(15);
 /// How long until the next try when the store did not answer.
 const RETRY: Duration = Duration::from_secs(1);
+/// The pause after a change: what comes meanwhile is taken in together.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A running follower. It ends when this is dropped.
 #[derive(Debug)]
@@ -28,24 +32,48 @@ impl Drop for Following {
 }
 
 impl Revocations {
-    /// Follows the store's changes from now on.
-    pub fn follow(self: &Arc<Self>, changes: watch::Receiver<Revisions>, clock: Arc<dyn Clock>) -> Following {
-        Following(tokio::spawn(Arc::clone(self).run(changes, clock)))
+    /// Follows the store's changes from now on. `looked` is called after each look, whatever came of it. Must be called
+    /// from within a tokio runtime.
+    pub fn follow(
+        self: &Arc<Self>,
+        changes: watch::Receiver<Revisions>,
+        clock: Arc<dyn Clock>,
+        looked: impl Fn(&Self, Timestamp) + Send + Sync + 'static,
+    ) -> Following {
+        Following(tokio::spawn(Arc::clone(self).run(changes, clock, looked)))
     }
 
-    async fn run(self: Arc<Self>, mut changes: watch::Receiver<Revisions>, clock: Arc<dyn Clock>) {
+    async fn run(
+        self: Arc<Self>,
+        mut changes: watch::Receiver<Revisions>,
+        clock: Arc<dyn Clock>,
+        looked: impl Fn(&Self, Timestamp),
+    ) {
+        let mut was_well = true;
         loop {
             changes.mark_unchanged();
-            let wait = match self.refresh(clock.now()).await {
-                Ok(_) => LOOK,
-                Err(error) => {
-                    tracing::warn!(%error, "revocations of other servers are not known until the store answers");
-                    RETRY
-                }
-            };
-            if let Ok(Err(_)) = timeout(wait, changes.changed()).await {
-                return;
+            let now = clock.now();
+            let outcome = self.look(now).await;
+            looked(&self, now);
+            match &outcome {
+                Err(error) if was_well => tracing::error!(%error, "what other servers revoke is not known"),
+                Ok(()) if !was_well => tracing::info!("what other servers revoke is known again"),
+                _ => {}
             }
+            was_well = outcome.is_ok();
+            tokio::select! {
+                () = sleep(if was_well { LOOK } else { RETRY }) => {}
+                () = self.woken.notified() => {}
+                changed = changes.changed() => if changed.is_err() {
+                    return;
+                }
+            }
+            sleep(PAUSE).await;
         }
+    }
+
+    async fn look(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.refresh(now).await?;
+        self.write_down(now).await
     }
 }

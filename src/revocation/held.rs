@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use certbind_proto::access_token::AccessToken;
+use certbind_proto::revocation_list::{Entries, Id};
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
 
@@ -18,38 +19,44 @@ const GRACE: Duration = Duration::from_secs(3600);
 /// Revocations by kind and id.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    entries: HashMap<(Revoked, RevokedId), Revocation>,
+    revocations: HashMap<(Revoked, RevokedId), Revocation>,
     /// How far the store's changes are taken in.
     pub(super) since: Revision,
+    /// When the store was asked last.
+    pub(super) as_of: Option<Timestamp>,
+    /// How often something has changed.
+    pub(super) edition: u64,
     swept: Option<Timestamp>,
 }
 
 impl Held {
-    /// Takes a revocation in; says whether that changed anything.
-    pub(super) fn add(&mut self, revocation: Revocation) -> bool {
+    /// Takes a revocation in, and gives it as it is held then: of two about one thing the stricter.
+    pub(super) fn add(&mut self, revocation: Revocation) -> Revocation {
         let key = (revocation.what, revocation.id);
-        let merged = self.entries.get(&key).map_or(revocation, |held| held.merged(&revocation));
-        self.entries.insert(key, merged) != Some(merged)
+        let merged = self.revocations.get(&key).map_or(revocation, |held| held.merged(&revocation));
+        if self.revocations.insert(key, merged) != Some(merged) {
+            self.edition += 1;
+        }
+        merged
     }
 
-    /// Forgets what is over; says whether that changed anything.
-    pub(super) fn sweep(&mut self, now: Timestamp) -> bool {
+    /// Forgets what is long over.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
         if self.swept.is_some_and(|swept| swept <= now && now.since(swept) < SWEEP_EVERY) {
-            return false;
+            return;
         }
         self.swept = Some(now);
-        let before = self.entries.len();
-        self.entries.retain(|_, held| now <= held.keep_until.plus(GRACE));
-        self.entries.len() != before
+        let before = self.revocations.len();
+        self.revocations.retain(|_, held| now <= held.keep_until.plus(GRACE));
+        self.edition += u64::from(self.revocations.len() != before);
     }
 
     /// What there is against a token: itself, its certificate, or everything that its client had.
     pub(super) fn against(&self, token: &AccessToken, now: Timestamp) -> Option<Revoked> {
-        let by_certificate = || token.cnf.as_ref().is_some_and(|cnf| self.certificate(&cnf.x5t_s256, now));
         if self.get(Revoked::Token, RevokedId::of_token(&token.jti), now).is_some() {
             return Some(Revoked::Token);
         }
-        if by_certificate() {
+        if token.cnf.as_ref().is_some_and(|cnf| self.certificate(&cnf.x5t_s256, now)) {
             return Some(Revoked::Certificate);
         }
         let of_client = self.get(Revoked::Client, RevokedId::of_client(&token.client_id), now);
@@ -61,12 +68,20 @@ impl Held {
         self.get(Revoked::Certificate, RevokedId::of_certificate(thumbprint), now).is_some()
     }
 
+    /// Everything that is not over.
+    pub(super) fn entries(&self, now: Timestamp) -> Entries {
+        let current = |what| self.revocations.values().filter(move |held| held.what == what && now <= held.keep_until);
+        let ids = |what| current(what).map(|held| Id::of_hash(held.id.as_bytes())).collect();
+        let clients = current(Revoked::Client).map(|held| (Id::of_hash(held.id.as_bytes()), held.revoked)).collect();
+        Entries::new(ids(Revoked::Token), ids(Revoked::Certificate), clients)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.revocations.len()
     }
 
     fn get(&self, what: Revoked, id: RevokedId, now: Timestamp) -> Option<&Revocation> {
-        self.entries.get(&(what, id)).filter(|held| now <= held.keep_until)
+        self.revocations.get(&(what, id)).filter(|held| now <= held.keep_until)
     }
 }

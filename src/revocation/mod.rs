@@ -8,12 +8,16 @@ mod held;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use certbind_proto::access_token::{AccessToken, LATEST_ACCEPTANCE};
+use certbind_proto::revocation_list::Entries;
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
+use tokio::sync::Notify;
 
 use crate::store::{Revocation, RevocationStore, RevokedId, StoreError};
 
@@ -24,10 +28,20 @@ use held::Held;
 /// How many revocations are held before clients' own are refused: 20 MB here, 6 MB for whoever fetches the list.
 const MAX_HELD: usize = 200_000;
 
+/// No token lives longer (`tokens.lifetime` is at most a day), whatever was configured when it was made.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// How many revocations are written before the store is looked at again.
+const AT_ONCE: usize = 100;
+
 /// The revocations that are in force.
 pub struct Revocations {
     store: Arc<dyn RevocationStore>,
     held: RwLock<Held>,
+    /// What is in force here and not known to be in the store.
+    unwritten: Mutex<HashMap<(Revoked, RevokedId), Revocation>>,
+    /// Something was put into `unwritten`.
+    woken: Notify,
 }
 
 /// Why a token is not revoked.
@@ -41,31 +55,44 @@ pub enum NotRevoked {
     Store(#[from] StoreError),
 }
 
+/// Everything that is revoked, as it is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Up to when all is known that the store was told.
+    pub as_of: Timestamp,
+    /// How often something has changed; equal counts mean equal entries.
+    pub edition: u64,
+    /// What is revoked.
+    pub entries: Entries,
+}
+
 impl Revocations {
     /// Those of the store. A server that does not know what was revoked must not start.
     ///
     /// # Errors
     /// The store cannot be read.
     pub async fn load(store: Arc<dyn RevocationStore>, now: Timestamp) -> Result<Self, StoreError> {
-        let revocations = Self { store, held: RwLock::default() };
+        let revocations =
+            Self { store, held: RwLock::default(), unwritten: Mutex::default(), woken: Notify::default() };
         revocations.refresh(now).await?;
         Ok(revocations)
     }
 
-    /// Takes in what the store was told since the last time; says whether that changed anything.
+    /// Takes in what the store was told since the last time.
     ///
     /// # Errors
     /// The store cannot be read; what is held stays.
-    pub async fn refresh(&self, now: Timestamp) -> Result<Refreshed, StoreError> {
+    pub async fn refresh(&self, now: Timestamp) -> Result<(), StoreError> {
         let since = self.read().since;
         let told = self.store.revocations_since(since, now).await?;
         let mut held = self.write();
-        let mut changed = held.sweep(now);
         for (revision, revocation) in told {
-            changed |= held.add(revocation);
+            held.add(revocation);
             held.since = held.since.max(revision);
         }
-        Ok(if changed { Refreshed::Changed } else { Refreshed::Unchanged })
+        held.sweep(now);
+        held.as_of = Some(now);
+        Ok(())
     }
 
     /// Revokes one token, durably and from now on.
@@ -78,8 +105,39 @@ impl Revocations {
         }
         let keep_until = token.exp.plus(LATEST_ACCEPTANCE);
         let id = RevokedId::of_token(&token.jti);
-        self.revoke(Revocation { what: Revoked::Token, id, revoked: now, keep_until }, now).await?;
-        Ok(())
+        Ok(self.revoke(Revocation { what: Revoked::Token, id, revoked: now, keep_until }, now).await?)
+    }
+
+    /// Revokes a certificate, durably: every token that is bound to it, and authentication with it, until `keep_until`.
+    /// That is its `notAfter` where it is known.
+    ///
+    /// # Errors
+    /// The store does not say that it has it.
+    pub async fn revoke_certificate(
+        &self,
+        thumbprint: &Thumbprint,
+        keep_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.revoke(of_certificate(thumbprint, keep_until, now), now).await
+    }
+
+    /// Revokes every token that a client has by now, durably. It may get new ones.
+    ///
+    /// # Errors
+    /// The store does not say that it has it.
+    pub async fn revoke_tokens_of(&self, client_id: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.revoke(of_client(client_id, now), now).await
+    }
+
+    /// A certificate was found to be revoked: its tokens are no longer good, the last of which ends at `last_token`.
+    pub fn enforce_certificate(&self, thumbprint: &Thumbprint, last_token: Timestamp, now: Timestamp) {
+        self.enforce(of_certificate(thumbprint, last_token.plus(LATEST_ACCEPTANCE), now));
+    }
+
+    /// A client was found to be gone or disabled: the tokens that it has are no longer good.
+    pub fn enforce_client(&self, client_id: &str, now: Timestamp) {
+        self.enforce(of_client(client_id, now));
     }
 
     /// What there is against a token: itself, its certificate, or all that its client had.
@@ -106,9 +164,46 @@ impl Revocations {
         self.len() == 0
     }
 
+    /// Up to when all is known that the store was told, and how often something has changed.
+    #[must_use]
+    pub fn edition(&self) -> (Option<Timestamp>, u64) {
+        let held = self.read();
+        (held.as_of, held.edition)
+    }
+
+    /// Everything that is revoked, as it is published; nothing before the store was read.
+    #[must_use]
+    pub fn published(&self, now: Timestamp) -> Option<Published> {
+        let held = self.read();
+        Some(Published { as_of: held.as_of?, edition: held.edition, entries: held.entries(now) })
+    }
+
     async fn revoke(&self, revocation: Revocation, now: Timestamp) -> Result<(), StoreError> {
         self.store.revoke(revocation, now).await?;
         self.write().add(revocation);
+        Ok(())
+    }
+
+    fn enforce(&self, revocation: Revocation) {
+        let merged = self.write().add(revocation);
+        self.unwritten().insert((merged.what, merged.id), merged);
+        self.woken.notify_one();
+    }
+
+    /// Gives the store some of what it does not have yet.
+    async fn write_down(&self, now: Timestamp) -> Result<(), StoreError> {
+        let next: Vec<_> = self.unwritten().values().take(AT_ONCE).copied().collect();
+        for revocation in next {
+            self.store.revoke(revocation, now).await?;
+            let (mut unwritten, key) = (self.unwritten(), (revocation.what, revocation.id));
+            // It may have been extended meanwhile.
+            if unwritten.get(&key) == Some(&revocation) {
+                unwritten.remove(&key);
+            }
+        }
+        if !self.unwritten().is_empty() {
+            self.woken.notify_one();
+        }
         Ok(())
     }
 
@@ -119,6 +214,10 @@ impl Revocations {
     fn write(&self) -> RwLockWriteGuard<'_, Held> {
         self.held.write().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn unwritten(&self) -> MutexGuard<'_, HashMap<(Revoked, RevokedId), Revocation>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Revocations {
@@ -127,11 +226,11 @@ impl fmt::Debug for Revocations {
     }
 }
 
-/// What came of a look at the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refreshed {
-    /// Something is revoked that was not, or a revocation is over.
-    Changed,
-    /// All is as it was.
-    Unchanged,
+fn of_certificate(thumbprint: &Thumbprint, keep_until: Timestamp, now: Timestamp) -> Revocation {
+    Revocation { what: Revoked::Certificate, id: RevokedId::of_certificate(thumbprint), revoked: now, keep_until }
+}
+
+fn of_client(client_id: &str, now: Timestamp) -> Revocation {
+    let keep_until = now.plus(LONGEST_LIFE).plus(LATEST_ACCEPTANCE);
+    Revocation { what: Revoked::Client, id: RevokedId::of_client(client_id), revoked: now, keep_until }
 }

@@ -65,7 +65,7 @@ async fn rfc7662_4_a_token_falls_with_its_certificate_and_with_its_client() {
         ),
     ] {
         store.revoke(revocation, NOW).await.unwrap();
-        assert_eq!(revocations.refresh(NOW).await.unwrap(), Refreshed::Changed);
+        revocations.refresh(NOW).await.unwrap();
         let lost = match expected {
             Revoked::Client => AccessToken { cnf: None, ..token("a") },
             Revoked::Certificate | Revoked::Token => token("a"),
@@ -98,7 +98,7 @@ async fn rfc7009_2_2_1_what_the_store_does_not_have_is_not_revoked() {
 async fn rfc7009_2_1_a_revocation_on_one_server_is_known_to_another_that_follows_and_to_one_that_starts() {
     let store = Arc::new(MemoryStore::new());
     let (one, other) = (over(&store).await, Arc::new(over(&store).await));
-    let _following = other.follow(store.changes(), Arc::new(FixedClock::at(NOW)));
+    let _following = other.follow(store.changes(), Arc::new(FixedClock::at(NOW)), |_, _| ());
     one.revoke_token(&token("a"), NOW).await.unwrap();
     let known = async {
         while other.against(&token("a"), NOW).is_none() {
@@ -115,8 +115,10 @@ async fn fault_6_what_is_over_is_forgotten_but_not_by_a_clock_that_jumps_ahead_a
     revocations.revoke_token(&token("a"), NOW).await.unwrap();
     revocations.refresh(after(3600)).await.unwrap();
     assert_eq!(revocations.against(&token("a"), NOW), Some(Revoked::Token));
-    assert_eq!(revocations.refresh(after(2 * 3600)).await.unwrap(), Refreshed::Changed);
+    let (_, before) = revocations.edition();
+    revocations.refresh(after(2 * 3600)).await.unwrap();
     assert!(revocations.is_empty());
+    assert!(revocations.edition().1 > before);
 }
 
 #[tokio::test]
@@ -128,4 +130,65 @@ async fn attack_22_clients_cannot_make_the_list_longer_than_it_may_be() {
     }
     assert!(matches!(revocations.revoke_token(&token("a"), NOW).await, Err(NotRevoked::Full)));
     assert!(store.revocations_since(0, NOW).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn p4_what_the_server_finds_out_is_in_force_at_once_and_in_the_store_once_that_is_back() {
+    let store = Arc::new(FaultyStore::new(MemoryStore::new(), Fault::None));
+    let revocations = Arc::new(Revocations::load(Arc::clone(&store) as _, NOW).await.unwrap());
+    store.set(Fault::Down);
+    let certificate = Thumbprint::of_der(b"certificate");
+    revocations.enforce_certificate(&certificate, after(300), NOW);
+    revocations.enforce_client("ledger", NOW);
+    assert_eq!(revocations.against(&token("a"), NOW), Some(Revoked::Certificate));
+    assert_eq!(revocations.against(&token("a"), after(360)), Some(Revoked::Certificate), "as long as anybody takes it");
+    assert_eq!(revocations.against(&token("a"), after(361)), None);
+    let of_ledger = AccessToken { client_id: "ledger".to_owned(), cnf: None, ..token("a") };
+    assert_eq!(revocations.against(&of_ledger, after(86_400)), Some(Revoked::Client), "the longest life there is");
+
+    let looks = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&looks);
+    let count = move |_: &Revocations, _| *counted.lock().unwrap() += 1;
+    let _following = revocations.follow(store.changes(), Arc::new(FixedClock::at(NOW)), count);
+    let until = async |what: &str, holds: &dyn Fn() -> bool| {
+        let began = std::time::Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < Duration::from_secs(5), "{what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    until("it looks although the store is away", &|| *looks.lock().unwrap() > 0).await;
+    assert_eq!(revocations.unwritten().len(), 2);
+    store.set(Fault::None);
+    until("it is written once the store is back", &|| revocations.unwritten().is_empty()).await;
+    assert_eq!(store.revocations_since(0, NOW).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_published_is_what_is_in_force_and_says_up_to_when_it_is_complete() {
+    let store = Arc::new(FaultyStore::new(MemoryStore::new(), Fault::None));
+    let revocations = Revocations::load(Arc::clone(&store) as _, NOW).await.unwrap();
+    let before = revocations.published(NOW).unwrap();
+    assert_eq!((before.as_of, before.entries.is_empty()), (NOW, true));
+    revocations.revoke_token(&token("a"), NOW).await.unwrap();
+    revocations.enforce_certificate(&Thumbprint::of_der(b"stolen"), after(300), NOW);
+    revocations.revoke_tokens_of("ledger", NOW).await.unwrap();
+    let after_it = revocations.published(NOW).unwrap();
+    assert!(after_it.edition > before.edition);
+    assert_eq!(after_it.entries.len(), 3);
+    let listed = |token: &AccessToken| after_it.entries.against(token).is_some();
+    for (token, expected) in [
+        (token("a"), true),
+        (token("b"), false),
+        (AccessToken { cnf: Some(Confirmation { x5t_s256: Thumbprint::of_der(b"stolen") }), ..token("b") }, true),
+        (AccessToken { client_id: "ledger".to_owned(), ..token("b") }, true),
+        (AccessToken { client_id: "ledger".to_owned(), iat: after(1), ..token("b") }, false),
+    ] {
+        assert_eq!(listed(&token), expected, "{token:?}");
+        assert_eq!(revocations.against(&token, NOW).is_some(), expected, "memory and list agree: {token:?}");
+    }
+    store.set(Fault::Down);
+    assert!(revocations.refresh(after(10)).await.is_err());
+    assert_eq!(revocations.published(after(10)).unwrap().as_of, NOW, "what others revoked since is not known");
+    assert_eq!(revocations.published(after(361)).unwrap().entries.len(), 1, "what is over is left out");
 }

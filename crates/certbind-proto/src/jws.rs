@@ -77,7 +77,7 @@ pub enum JwsFault {
     #[error("the signature does not hold (RFC 7515 §5.2)")]
     SignatureWrong,
     /// The token is longer than [`MAX_TOKEN`].
-    #[error("the token is longer than 16 KiB")]
+    #[error("the token is longer than 16 KiB, or the document than it may be")]
     TooLong,
     /// `typ` is not a text.
     #[error("typ is not a text (RFC 7515 §4.1.9)")]
@@ -151,7 +151,16 @@ impl<'a> Parsed<'a> {
     /// # Errors
     /// [`JwsFault`].
     pub fn parse(token: &'a str) -> Result<Self, JwsFault> {
-        if token.len() > MAX_TOKEN {
+        Self::parse_document(token, MAX_TOKEN)
+    }
+
+    /// The same for a signed document that may be longer than a token, of at most so many bytes. Not for what a peer
+    /// presents: the work grows with the length.
+    ///
+    /// # Errors
+    /// [`JwsFault`].
+    pub fn parse_document(token: &'a str, max_bytes: usize) -> Result<Self, JwsFault> {
+        if token.len() > max_bytes {
             return Err(JwsFault::TooLong);
         }
         let (signing_input, signature) = token.rsplit_once('.').ok_or(JwsFault::NotThreeParts)?;

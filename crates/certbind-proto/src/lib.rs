@@ -27,6 +27,7 @@ pub mod metadata;
 pub mod request;
 pub mod resource;
 pub mod response;
+pub mod revocation_list;
 pub mod scope;
 pub mod subject;
 pub mod thumbprint;

@@ -52,6 +52,9 @@ pub struct ServerMetadata {
     /// The algorithms that a client assertion may be signed with there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revocation_endpoint_auth_signing_alg_values_supported: Vec<String>,
+    /// Where the signed list of what is revoked is: a member of certbind's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certbind_revocation_list_uri: Option<String>,
     /// Whether tokens are bound to client certificates (RFC 8705 §3.3).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tls_client_certificate_bound_access_tokens: bool,

@@ -18,6 +18,7 @@ use crate::authn::Authenticator;
 use crate::authn::trust::TrustGroups;
 use crate::cli::log::Volume;
 use crate::cli::report::{self, Reporter};
+use crate::cli::revocation_list::Revoking;
 use crate::cli::signing_keys::{self, KeyWatch, Publisher};
 use crate::cli::{clients, storage};
 use crate::config::{self, Checked, Config, DatabaseFiles, EncryptionKeys};
@@ -28,11 +29,11 @@ use crate::http::{Endpoints, metadata};
 use crate::jwks_uri::PublishedKeys;
 use crate::metrics::Metrics;
 use crate::mint::Minter;
+use crate::mint::revocation_list::ListSigner;
 use crate::mint::ring::KeyRing;
 use crate::registry::Clients;
 use crate::registry::file::Watch;
 use crate::registry::stored::{Follow, StoredRegistry};
-use crate::revocation::{Following, Revocations};
 use crate::store::{BoxFuture, FirstUse, ReplayStore, Store, StoreError, Use};
 
 /// What a server asks the machine for; tests give their own.
@@ -62,8 +63,7 @@ pub(super) struct Parts {
     jwks: Arc<Document>,
     lines: Arc<LineWriter>,
     published: Arc<PublishedKeys>,
-    revocations: Arc<Revocations>,
-    _following: Following,
+    revoking: Revoking,
 }
 
 impl Parts {
@@ -83,9 +83,6 @@ impl Parts {
         let (stored, of_stored) = stored.context("cannot read the clients of the store")?;
         let registry = Clients { files, stored };
         clients::tell_start(&registry, &of_stored, &metrics);
-        let revocations = Revocations::load(store.clone(), now).await.context("cannot read what was revoked")?;
-        let revocations = Arc::new(revocations);
-        let following = revocations.follow(store.changes(), Arc::clone(&platform.clock));
         let jwks =
             Document::kept_for(settings::jwks_max_age(config), "application/jwk-set+json", &json!({ "keys": [] }));
         let jwks = Arc::new(jwks);
@@ -93,19 +90,11 @@ impl Parts {
         let of_keys = settings::signing_keys(config, encryption.as_ref())?;
         let keys = KeyRing::open(store.clone(), of_keys, publisher, now).await;
         let keys = Arc::new(keys.context("no signing key")?);
+        let signer = ListSigner::new(Arc::clone(&keys), config.issuer.as_str().to_owned());
+        let revoking = Revoking::start(&store, signer, Arc::clone(&platform.clock)).await;
+        let revoking = revoking.context("cannot read what was revoked")?;
         let published = Arc::new(PublishedKeys::new(settings::published_keys(config, fetch_roots))?);
-        Ok(Self {
-            metrics,
-            platform,
-            registry,
-            store,
-            keys,
-            jwks,
-            lines,
-            published,
-            revocations,
-            _following: following,
-        })
+        Ok(Self { metrics, platform, registry, store, keys, jwks, lines, published, revoking })
     }
 
     /// All that a request meets under this configuration.
@@ -120,6 +109,7 @@ impl Parts {
             metadata: Document::new("application/json", &json!(metadata::document(&settings::metadata(config)))),
             metadata_paths: well_known_paths(config.issuer.as_str()),
             jwks: Arc::clone(&self.jwks),
+            revocations: Arc::clone(&self.revoking.document),
             entropy: Arc::clone(&self.platform.entropy),
             metrics: Arc::clone(&self.metrics),
             limits: settings::bodies(config),
@@ -140,7 +130,7 @@ impl Parts {
             authenticator,
             grants: settings::grants(config),
             minter: Minter::new(Arc::clone(&self.keys), settings::tokens(config)),
-            revocations: Arc::clone(&self.revocations),
+            revocations: Arc::clone(&self.revoking.revocations),
             limits: Arc::clone(limits),
             audit: self.lines.clone(),
             metrics: Arc::clone(&self.metrics),

@@ -1,6 +1,7 @@
 //! Revocation and introspection, black box: requests over real TLS in, answers and audit lines out.
 
 mod introspect;
+mod list;
 mod revoke;
 mod signed;
 

@@ -36,6 +36,7 @@ async fn rfc8414_3_2_the_document_says_what_works() {
             "revocation_endpoint_auth_methods_supported":
                 ["private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"],
             "revocation_endpoint_auth_signing_alg_values_supported": Algorithms::DEFAULT.names(),
+            "certbind_revocation_list_uri": "https://auth.test/.well-known/certbind-revocations",
             "tls_client_certificate_bound_access_tokens": true,
         })
     );
