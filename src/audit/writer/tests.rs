@@ -307,6 +307,7 @@ async fn fault_5_a_disk_that_nobody_writes_to_is_tried_all_the_same() {
     let writer = start(&disk, Durability::Required);
     disk.set(|state| state.sync_fails = true);
     assert_eq!(writer.record_durably(&issued("1")).await, Err(AuditUnavailable));
+    disk.wait_until("unhealthy", |_| !writer.is_healthy());
     disk.set(|state| state.sync_fails = false);
     disk.wait_until("healthy", |_| writer.is_healthy());
     assert_eq!(writer.record_durably(&issued("2")).await, Ok(()));

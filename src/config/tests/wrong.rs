@@ -272,13 +272,23 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "[log]",
-        "[storage]\nengine = \"postgres\"\n[log]",
-        "certbind.toml:19:1: storage.engine: asks for storage in PostgreSQL, which comes with a later version; take it out",
+        "[storage]\nengine = \"postgres\"\nurl = \"file:server.key\"\n[log]",
+        "certbind.toml: keys.encryption_key: is missing; in a database, and in its backups, private signing keys lie sealed: make a key with `openssl rand -base64 32`",
+    ),
+    (
+        "[log]",
+        "[storage]\nengine = \"mysql\"\n[log]",
+        "certbind.toml:19:1: storage.engine: \"mysql\" is none of sqlite, postgres",
+    ),
+    (
+        "[log]",
+        "[storage]\nca = \"file:x\"\n[log]",
+        "certbind.toml:19:1: storage.ca: says nothing without storage.engine = \"postgres\"; set that, or take this out",
     ),
     (
         "[log]",
         "[storage]\nurl = \"file:x\"\n[log]",
-        "certbind.toml:19:1: storage.url: asks for storage in PostgreSQL, which comes with a later version; take it out",
+        "certbind.toml:19:1: storage.url: says nothing without storage.engine = \"postgres\"; set that, or take this out",
     ),
     (
         "[log]",

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use certbind_proto::time::{Clock, Timestamp};
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::shared::Shared;
-use super::{StoreError, fence};
+use super::{StoreError, fence, replay};
 
 /// What holds for every session: nothing may hang, whatever the database is set to, and nobody else's tables are meant.
 const SESSION: &str = "SET statement_timeout = '2s'; SET lock_timeout = '1s'; \
@@ -27,6 +27,7 @@ pub(super) struct Connector {
 /// An open connection.
 pub(super) struct Connection {
     pub(super) client: Client,
+    insert: Option<Statement>,
     task: JoinHandle<()>,
     in_use: bool,
 }
@@ -39,6 +40,14 @@ impl Drop for Connection {
 }
 
 impl Connection {
+    /// The statement that records uses, planned once for each connection.
+    pub(super) async fn insert(&mut self) -> Result<Statement, StoreError> {
+        if self.insert.is_none() {
+            self.insert = Some(self.client.prepare(replay::INSERT).await?);
+        }
+        self.insert.clone().ok_or(StoreError::Stopped)
+    }
+
     /// Marks what begins now; a connection whose last work was not seen to end is not used again.
     pub(super) const fn begin(&mut self) {
         self.in_use = true;
@@ -64,7 +73,7 @@ impl Connector {
                 }
             }
         });
-        let connection = Connection { client, task, in_use: false };
+        let connection = Connection { client, insert: None, task, in_use: false };
         connection.client.batch_execute(SESSION).await?;
         is_durable(&connection.client).await?;
         Ok(connection)

@@ -1,6 +1,6 @@
 //! Used assertions in PostgreSQL: calls that wait are committed as one group, and the primary key decides between servers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 use super::super::{FirstUse, ReplayKey, StoreError, Use};
 use super::Inner;
-use super::connect::timestamp;
+use super::connect::{Connection, timestamp};
 
 /// The most calls in one commit.
 const GROUP: usize = 512;
@@ -30,7 +30,7 @@ pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(10);
 const SWEEP_MOST: i64 = 20_000;
 
 /// In the order of the keys, so that two groups with the same keys wait for each other and never in a circle.
-const INSERT: &str = "INSERT INTO certbind.replay (key, keep_until) \
+pub(super) const INSERT: &str = "INSERT INTO certbind.replay (key, keep_until) \
      SELECT k, u FROM unnest($1::bytea[], $2::bigint[]) AS used (k, u) \
      WHERE u > (SELECT horizon FROM certbind.replay_state WHERE id = 1) ORDER BY k \
      ON CONFLICT (key) DO NOTHING RETURNING key";
@@ -63,7 +63,7 @@ pub(super) async fn serve(inner: Arc<Inner>, mut calls: mpsc::Receiver<Asked>) {
 /// One failed commit fails everyone in it: nothing that may be lost is answered as first.
 async fn serve_group(inner: &Inner, group: Vec<Asked>) {
     let uses: Vec<(Use, Timestamp)> = group.iter().map(|asked| (asked.used, asked.now)).collect();
-    let decided = inner.with(move |connection| Box::pin(async move { decide(&connection.client, &uses).await })).await;
+    let decided = inner.with(move |connection| Box::pin(async move { decide(connection, &uses).await })).await;
     match decided {
         Ok(answers) => {
             // A connection that was opened for this very group may have found that the database is another one.
@@ -83,17 +83,17 @@ async fn serve_group(inner: &Inner, group: Vec<Asked>) {
 }
 
 /// Decides a group: the first of each key is asked for, and later ones in the same group were not first.
-async fn decide(client: &Client, uses: &[(Use, Timestamp)]) -> Result<Vec<Result<FirstUse, StoreError>>, StoreError> {
+async fn decide(
+    connection: &mut Connection,
+    uses: &[(Use, Timestamp)],
+) -> Result<Vec<Result<FirstUse, StoreError>>, StoreError> {
     let mut firsts: HashMap<ReplayKey, (Use, Timestamp)> = HashMap::with_capacity(uses.len());
     for (used, now) in uses {
         firsts.entry(used.key).or_insert((*used, *now));
     }
-    let inserted = insert(client, firsts.values().map(|(used, _)| used)).await?;
-    let mut outcomes = HashMap::with_capacity(firsts.len());
-    for (key, (used, now)) in &firsts {
-        let outcome = if inserted.contains(key) { Ok(FirstUse::Yes) } else { again(client, used, *now).await? };
-        outcomes.insert(*key, outcome);
-    }
+    let mut outcomes = insert(connection, firsts.values().map(|(used, _)| used)).await?;
+    firsts.retain(|key, _| !outcomes.contains_key(key));
+    again(&connection.client, firsts.values(), &mut outcomes).await?;
     let answer = |used: &Use| match outcomes.get_mut(&used.key) {
         Some(outcome @ Ok(FirstUse::Yes)) => std::mem::replace(outcome, Ok(FirstUse::No)),
         Some(outcome) => outcome.clone(),
@@ -102,31 +102,52 @@ async fn decide(client: &Client, uses: &[(Use, Timestamp)]) -> Result<Vec<Result
     Ok(uses.iter().map(|(used, _)| used).map(answer).collect())
 }
 
-async fn insert<'a>(client: &Client, uses: impl Iterator<Item = &'a Use>) -> Result<HashSet<ReplayKey>, StoreError> {
+/// What came of each key.
+type Outcomes = HashMap<ReplayKey, Result<FirstUse, StoreError>>;
+
+/// Inserts them, and gives those that were inserted.
+async fn insert<'a>(connection: &mut Connection, uses: impl Iterator<Item = &'a Use>) -> Result<Outcomes, StoreError> {
     let (keys, times): (Vec<&[u8]>, Vec<i64>) =
         uses.map(|used| (&used.key.as_bytes()[..], used.keep_until.millis())).unzip();
-    let statement = client.prepare_typed(INSERT, &[]).await?;
-    let rows = client.query(&statement, &[&keys, &times]).await?;
-    rows.iter().map(|row| key(row.try_get(0)?)).collect()
+    let statement = connection.insert().await?;
+    let rows = connection.client.query(&statement, &[&keys, &times]).await?;
+    rows.iter().map(|row| Ok((key(row.try_get(0)?)?, Ok(FirstUse::Yes)))).collect()
 }
 
-/// What a key is that could not be inserted: used, over and to be used again, or below the horizon.
-async fn again(client: &Client, used: &Use, now: Timestamp) -> Result<Result<FirstUse, StoreError>, StoreError> {
-    let key = &used.key.as_bytes()[..];
-    let held = client.query_opt("SELECT keep_until FROM certbind.replay WHERE key = $1", &[&key]).await?;
-    let Some(held) = held else { return Ok(Err(StoreError::ClockBehind)) };
-    let held = timestamp(&held, 0)?;
-    // The second condition refuses the same assertion for as long as it is held, whatever the clock says.
-    if now <= held || used.keep_until <= held {
-        return Ok(Ok(FirstUse::No));
+/// What keys are that could not be inserted: used, over and to be used again, or below the horizon.
+async fn again<'a>(
+    client: &Client,
+    uses: impl Iterator<Item = &'a (Use, Timestamp)> + Clone,
+    outcomes: &mut Outcomes,
+) -> Result<(), StoreError> {
+    let keys: Vec<&[u8]> = uses.clone().map(|(used, _)| &used.key.as_bytes()[..]).collect();
+    if keys.is_empty() {
+        return Ok(());
     }
+    let rows = client.query("SELECT key, keep_until FROM certbind.replay WHERE key = ANY ($1)", &[&keys]).await?;
+    let held = rows.iter().map(|row| Ok((key(row.try_get(0)?)?, timestamp(row, 1)?)));
+    let held: HashMap<ReplayKey, Timestamp> = held.collect::<Result<_, StoreError>>()?;
+    for (used, now) in uses {
+        let outcome = match held.get(&used.key) {
+            None => Err(StoreError::ClockBehind),
+            // The second condition refuses the same assertion for as long as it is held, whatever the clock says.
+            Some(held) if now <= held || used.keep_until <= *held => Ok(FirstUse::No),
+            Some(held) => take_over(client, used, *held).await,
+        };
+        outcomes.insert(used.key, outcome);
+    }
+    Ok(())
+}
+
+/// A key whose time is over is used anew by whoever is the first to say so.
+async fn take_over(client: &Client, used: &Use, held: Timestamp) -> Result<FirstUse, StoreError> {
     let taken = client
         .execute(
             "UPDATE certbind.replay SET keep_until = $2 WHERE key = $1 AND keep_until = $3",
-            &[&key, &used.keep_until.millis(), &held.millis()],
+            &[&&used.key.as_bytes()[..], &used.keep_until.millis(), &held.millis()],
         )
         .await?;
-    Ok(Ok(if taken == 1 { FirstUse::Yes } else { FirstUse::No }))
+    Ok(if taken == 1 { FirstUse::Yes } else { FirstUse::No })
 }
 
 /// What was swept last; it lies with the one who sweeps.

@@ -93,7 +93,7 @@ impl Run {
 fn keys(site: &Site) -> Vec<String> {
     let database = rusqlite::Connection::open(site.path("data/certbind.db")).unwrap();
     let mut ders: Vec<Vec<u8>> =
-        vec![database.query_row("SELECT pkcs8 FROM signing_keys", [], |row| row.get(0)).unwrap()];
+        vec![database.query_row("SELECT secret FROM signing_keys", [], |row| row.get(0)).unwrap()];
     let clients = fs::read_dir(site.path("clients")).unwrap().map(|entry| entry.unwrap().path());
     let files = clients.chain([site.path("server.key"), site.path("ca.key")]);
     for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "key")) {
