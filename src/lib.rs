@@ -8,6 +8,8 @@ pub mod http;
 
 pub mod flow;
 
+pub mod admin;
+
 pub mod authn;
 pub mod grant;
 pub mod mint;

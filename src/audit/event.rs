@@ -29,6 +29,12 @@ pub enum Kind {
     /// A client was added, changed or removed.
     #[serde(rename = "client.changed")]
     ClientChanged,
+    /// Somebody asked the admin API for a change, which is about to be made.
+    #[serde(rename = "admin.requested")]
+    AdminRequested,
+    /// The admin API refused, or the change that was asked for could not be made.
+    #[serde(rename = "admin.refused")]
+    AdminRefused,
     /// The signing keys changed: made, in use, or retired.
     #[serde(rename = "key.rotated")]
     KeyRotated,
@@ -55,10 +61,11 @@ impl Kind {
     #[must_use]
     pub const fn waits_for_the_disk(self) -> bool {
         match self {
-            Self::TokenIssued | Self::ClientChanged | Self::KeyRotated => true,
+            Self::TokenIssued | Self::AdminRequested | Self::ClientChanged | Self::KeyRotated => true,
             Self::TokenRefused
             | Self::TokenIntrospected
             | Self::TokenRevoked
+            | Self::AdminRefused
             | Self::ConfigReloaded
             | Self::ConfigRejected
             | Self::AuditOpened
@@ -99,6 +106,9 @@ pub struct Event {
     /// The listener that took the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener: Option<String>,
+    /// Who asked the admin API, as it knows them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
     /// The client, once it is known to be registered; what an unknown one claimed, cut and escaped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,

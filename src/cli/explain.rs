@@ -21,9 +21,19 @@ const fn reason(name: &'static str, cause: &'static str, cure: &'static str) -> 
 /// Every reason that a decision of this project can have, in alphabetical order.
 pub const REASONS: &[Reason] = &[
     reason(
+        "admin_unknown",
+        "Somebody asked the admin API who may not: over the Unix socket a process of another user, over TLS a certificate that no listen.admin.allow entry names.",
+        "Run the command as the user of the server or as root, or add the certificate's name to listen.admin.allow.",
+    ),
+    reason(
         "alg_not_allowed",
         "The assertion or token is signed with an algorithm that the profile forbids, that this server does not know, or that is not the one registered for the client (RFC 8725 §3.1).",
         "Sign with the registered token_endpoint_auth_signing_alg; fapi2 permits PS256, ES256 and EdDSA.",
+    ),
+    reason(
+        "asked_by_page",
+        "A request to the admin API had an Origin header, which browsers send for web pages; a page could use the certificate of whoever looks at it.",
+        "Use the command line or a program. If a program of yours sends Origin, have it stop.",
     ),
     reason(
         "asked_too_often",
@@ -92,7 +102,7 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "audit_unavailable",
-        "The audit log could not be written, so the token was not handed out: log.audit_required is set.",
+        "The audit log could not be written, so the token was not handed out or the change not made: log.audit_required is set.",
         "Look at the disk of the audit log and at the error log. It goes on by itself when the disk does.",
     ),
     reason(
@@ -106,9 +116,14 @@ pub const REASONS: &[Reason] = &[
         "Fetch a new token after a certificate was renewed. If the client did not renew, the token was stolen.",
     ),
     reason(
+        "body_malformed",
+        "The body of a request to the admin API is not one JSON object, or a member stands in it twice.",
+        "Send one JSON object with each member once.",
+    ),
+    reason(
         "body_too_large",
-        "The request body is larger than 64 KiB.",
-        "A token request is small; look at what the client sends.",
+        "The request body is larger than 64 KiB, or 256 KiB at the admin API.",
+        "Token requests and registrations are small; look at what was sent.",
     ),
     reason(
         "body_too_slow",
@@ -161,6 +176,11 @@ pub const REASONS: &[Reason] = &[
         "Set it to active if the client may have tokens.",
     ),
     reason(
+        "client_exists",
+        "A client with this client_id is registered in the store already.",
+        "Choose another client_id, or change the client that there is.",
+    ),
+    reason(
         "client_id_mismatch",
         "client_id and the assertion's sub name two clients (RFC 7521 §4.2).",
         "Leave client_id out, or send the same.",
@@ -171,9 +191,24 @@ pub const REASONS: &[Reason] = &[
         "Send client_id as a form parameter; a certificate alone does not identify a client.",
     ),
     reason(
+        "client_in_file",
+        "A file in clients.dir registers this client, and the file alone says how.",
+        "Change or remove the file; the server follows it.",
+    ),
+    reason(
+        "client_other",
+        "The client_id in the body is not the one in the path. A client cannot be renamed.",
+        "Leave client_id out of the body, or register the client anew under the other name.",
+    ),
+    reason(
         "client_unknown",
         "No client with this client_id is registered.",
-        "Look at clients.dir, and at rejected files in the log.",
+        "Look at clients.dir, at rejected files in the log, and at the clients of the store.",
+    ),
+    reason(
+        "condition_malformed",
+        "If-Match or If-None-Match is not *, not one strong entity tag in quotes, or both were sent.",
+        "Send the ETag that came with the client, in its quotes, or *.",
     ),
     reason(
         "confirmation_unknown",
@@ -256,6 +291,21 @@ pub const REASONS: &[Reason] = &[
         "Look whether it can reach the issuer's metadata and jwks_uri, and whether it trusts their certificates; its log names the fault.",
     ),
     reason(
+        "media_type",
+        "The body of a request to the admin API has another media type than the operation takes.",
+        "Send application/json, and for PATCH application/merge-patch+json (RFC 7396).",
+    ),
+    reason(
+        "metadata_invalid",
+        "The registration is refused; the answer lists every member that is wrong (RFC 7591 §3.2.2).",
+        "Put right what the errors name, and send it again.",
+    ),
+    reason(
+        "method_not_allowed",
+        "The path of the admin API does not have this method.",
+        "Use one of the methods that the Allow header names.",
+    ),
+    reason(
         "method_not_registered",
         "The client proved itself by another method than its token_endpoint_auth_method (RFC 7591 §2).",
         "Change the client, or its registration.",
@@ -281,6 +331,26 @@ pub const REASONS: &[Reason] = &[
         "Send them in the body.",
     ),
     reason(
+        "path_unknown",
+        "There is nothing at this path of the admin API.",
+        "GET /admin/v1/openapi.json lists every path.",
+    ),
+    reason(
+        "precondition_failed",
+        "The client is not in the state that If-Match names: somebody changed it in between.",
+        "Look at the client again, and send the change with its new ETag.",
+    ),
+    reason(
+        "precondition_missing",
+        "A change came without If-Match, so it could undo what somebody else changed in between (RFC 6585 §3).",
+        "Send If-Match with the ETag of the state that you change, or * for any.",
+    ),
+    reason(
+        "query_malformed",
+        "A parameter in the query of a request to the admin API is unknown, repeated or malformed.",
+        "Look at the parameter that the answer names; labels are written label=name=value.",
+    ),
+    reason(
         "resource_malformed",
         "A resource is not an absolute URI without fragment (RFC 8707 §2).",
         "Send the resource as registered.",
@@ -304,6 +374,11 @@ pub const REASONS: &[Reason] = &[
         "revoked_too_often",
         "The client revoked more than 1000 tokens in a minute.",
         "Revoke a token when it is no longer needed before its end, not each one; or disable the client, which ends all of its tokens.",
+    ),
+    reason(
+        "role_insufficient",
+        "The role of whoever asked the admin API does not permit the operation.",
+        "Ask somebody with a higher role, or change the role in listen.admin.allow.",
     ),
     reason(
         "san_mismatch",
@@ -353,7 +428,7 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "store_unavailable",
-        "The store did not take the assertion's jti, so nothing was issued; or a revocation, so nothing was revoked.",
+        "The store did not answer: an assertion's jti was not taken and nothing issued, nothing revoked, or a change is not known to be made.",
         "Look at the disk and at the error log. It goes on by itself when the store does.",
     ),
     reason(

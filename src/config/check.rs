@@ -41,6 +41,7 @@ pub(super) struct Named {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) clients_dir: Option<PathBuf>,
     pub(super) audit: Option<PathBuf>,
+    pub(super) admin_socket: Option<PathBuf>,
 }
 
 /// Checks everything that can be checked without opening another file.
@@ -63,6 +64,7 @@ impl Checker<'_> {
         let mtls = self.mtls(issuer.as_ref(), min_tls);
         let public = self.optional("listen.public", |checker| checker.public(issuer.as_ref(), min_tls));
         let ops = self.optional("listen.ops", Self::ops);
+        let admin = self.optional("listen.admin", Self::admin);
         self.check_addresses();
         self.check_aliases();
         let trust = self.each("trust", Self::trust);
@@ -91,6 +93,7 @@ impl Checker<'_> {
             mtls: mtls?,
             public: public?,
             ops: ops?,
+            admin: admin?,
             trust: trust?,
             resources: resources?,
             tokens: tokens?,
@@ -139,6 +142,16 @@ impl Checker<'_> {
             }
         }
         Some(OpsListener { address })
+    }
+
+    fn admin(&mut self) -> Option<AdminListener> {
+        let folder = self.raw.folder();
+        let path = self.parsed("listen.admin.address", |text| match text.strip_prefix("unix:") {
+            Some(path) if !path.trim().is_empty() => Ok(folder.join(path)),
+            _ => Err(Fault::AdminAddress { value: shown(text) }),
+        })?;
+        self.draft.named.admin_socket = Some(path.clone());
+        Some(AdminListener::Unix(path))
     }
 
     fn trust(&mut self, table: &str) -> Option<TrustGroup> {

@@ -37,6 +37,12 @@ pub enum Fault {
         /// The other key.
         other: String,
     },
+    /// Not an address of the admin API.
+    #[error("{value} is no address of the admin API; write unix:PATH, as in \"unix:/run/certbind/admin.sock\"")]
+    AdminAddress {
+        /// What was typed.
+        value: String,
+    },
     /// With two listeners, clients have to learn the address of this one.
     #[error(
         "is missing; beside [listen.public] clients find this listener by it, in `mtls_endpoint_aliases` (RFC 8705 §5)"

@@ -30,6 +30,8 @@ pub struct Key {
 pub enum Kind {
     /// An IP address with a port.
     Address,
+    /// A Unix socket: `unix:PATH`.
+    AdminAddress,
     /// Where audit events go: `log` or `file:PATH`.
     Audit,
     /// `true` or `false`.
@@ -81,10 +83,7 @@ pub(super) enum Node {
     Table,
 }
 
-/// What a later version brings: these are refused by name, so that nobody believes that they work.
-pub(super) const LATER: &[(&str, &str)] = &[("listen.admin", "the admin listener")];
-
-/// The words of a later version, by their beginning.
+/// The words of a later version, by their beginning: refused by name, so that nobody believes that they work.
 const LATER_WORDS: &[(&str, &str, &str)] = &[("keys.source", "pkcs11:", "a signing key in a PKCS#11 token")];
 
 /// What may change while the server runs; a new value of any other key needs a restart.
@@ -102,7 +101,7 @@ pub(super) const LIVE: &[&str] = &[
 ];
 
 /// Tables that may be left out whole, with all that would be required in them.
-pub(super) const OPTIONAL_TABLES: &[&str] = &["listen.public", "listen.ops"];
+pub(super) const OPTIONAL_TABLES: &[&str] = &["listen.public", "listen.ops", "listen.admin"];
 
 use Fallback::{Derived, Is, Required};
 
@@ -199,6 +198,12 @@ pub const KEYS: &[Key] = &[
         Kind::Boolean,
         Is("false"),
         "whether that address may be reachable from other machines although it speaks plain HTTP",
+    ),
+    key(
+        "listen.admin.address",
+        Kind::AdminAddress,
+        Is("unix:/run/certbind/admin.sock"),
+        "where the admin API waits: a Unix socket that this user and root alone can reach; its folder must not be writable by others",
     ),
     key("trust.N.name", Kind::Name, Required, "the name by which a client says that this group vouches for it"),
     key(
@@ -464,12 +469,6 @@ pub(super) fn names_in(table: &str) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(move |key| key.path.strip_prefix(&below)?.split('.').next())
 }
 
-/// The feature of a later version that this pattern, or a table around it, belongs to.
-pub(super) fn later(pattern: &str) -> Option<&'static str> {
-    let covers = |path: &str| pattern == path || pattern.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
-    LATER.iter().find(|(path, _)| covers(path)).map(|(_, feature)| *feature)
-}
-
 /// The feature of a later version that this word at this key asks for.
 pub(super) fn later_word(path: &str, word: &str) -> Option<&'static str> {
     LATER_WORDS.iter().find(|(key, prefix, _)| *key == path && word.starts_with(prefix)).map(|(_, _, feature)| *feature)
@@ -480,6 +479,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address => f.write_str("IP address and port"),
+            Self::AdminAddress => f.write_str("`unix:PATH`"),
             Self::Audit => f.write_str("`log` or `file:PATH`"),
             Self::Boolean => f.write_str("`true` or `false`"),
             Self::Choice(words) => write!(f, "`{}`", words.join("`, `")),

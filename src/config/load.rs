@@ -210,6 +210,9 @@ impl Loader<'_> {
         if let Some(folder) = &named.data_dir {
             self.or_complain("data_dir", check_data_dir(folder));
         }
+        if let Some(socket) = &named.admin_socket {
+            self.or_complain("listen.admin.address", check_folder(around(socket)));
+        }
         if let Some(file) = &named.audit {
             self.or_complain("log.audit", check_audit_file(file));
         }

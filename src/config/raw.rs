@@ -152,7 +152,7 @@ impl Reader {
             (Some(Node::Rows), DeValue::Array(rows)) => self.rows(text, &path, rows),
             (Some(Node::Table), other) => self.put(&path, &path, origin, Err(wrong(A_TABLE, other))),
             (Some(Node::Rows), other) => self.put(&path, &path, origin, Err(wrong(ROWS, other))),
-            (None, _) => self.refuse(&path, &path, origin, meant_key(&path)),
+            (None, _) => self.complain(origin, &path, Fault::UnknownKey { meant: meant_key(&path) }),
         }
     }
 
@@ -193,7 +193,7 @@ impl Reader {
             Origin::Environment(_) => format!("{PREFIX}{}", meant.replace('.', "__").to_ascii_uppercase()),
             _ => meant,
         });
-        self.refuse(typed, path, origin, meant);
+        self.complain(origin, typed, Fault::UnknownKey { meant });
     }
 
     fn put(&mut self, typed: &str, path: &str, origin: Origin, value: Result<Value, Fault>) {
@@ -204,15 +204,6 @@ impl Reader {
                 self.complain(origin, typed, fault);
             }
         }
-    }
-
-    fn refuse(&mut self, typed: &str, path: &str, origin: Origin, meant: Option<String>) {
-        let later = keys::later(&keys::pattern_of(path));
-        self.complain(
-            origin,
-            typed,
-            later.map_or(Fault::UnknownKey { meant }, |feature| Fault::NotInThisVersion { feature }),
-        );
     }
 
     fn complain(&mut self, origin: Origin, key: &str, about: Fault) {

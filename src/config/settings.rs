@@ -26,6 +26,8 @@ pub struct Config {
     pub public: Option<PublicListener>,
     /// `[listen.ops]`; without it there is no such listener.
     pub ops: Option<OpsListener>,
+    /// `[listen.admin]`; without it there is no admin API.
+    pub admin: Option<AdminListener>,
     /// `[[trust]]`, each with a name of its own.
     pub trust: Vec<TrustGroup>,
     /// `[[resource]]`, each with an identifier of its own (RFC 9068 §5).
@@ -81,6 +83,13 @@ pub struct PublicListener {
 pub struct OpsListener {
     /// Where it waits.
     pub address: SocketAddr,
+}
+
+/// The listener of the admin API: never open to everybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminListener {
+    /// A Unix socket for this user and root.
+    Unix(PathBuf),
 }
 
 /// Where a listener finds its certificate and key.

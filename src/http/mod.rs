@@ -150,3 +150,10 @@ impl Hosts {
         named.is_some_and(|named| self.of_others.iter().any(|other| plain(other).eq_ignore_ascii_case(plain(named))))
     }
 }
+
+/// 96 random bits in hexadecimal: enough to be unique, short enough to be read out on the phone.
+pub(crate) fn request_id(entropy: &dyn Entropy) -> String {
+    let mut bytes = [0; 12];
+    entropy.fill(&mut bytes);
+    bytes.iter().flat_map(|b| [b >> 4, b & 0xf]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+}

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use certbind_proto::entropy::Entropy;
 use certbind_proto::request::Form;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 
-use super::{Endpoints, Reply, form, reply};
+use super::{Endpoints, Reply, form, reply, request_id};
 use crate::flow::{Context, Presented, RequestFault, TokenRequest};
 use crate::net::ConnInfo;
 
@@ -55,11 +54,4 @@ fn presented(form: &Form, authorization_header: bool, connection: &ConnInfo) -> 
         authorization_header,
         certificate: connection.certificate.clone(),
     }
-}
-
-/// 96 random bits in hexadecimal: enough to be unique, short enough to be read out on the phone.
-fn request_id(entropy: &dyn Entropy) -> String {
-    let mut bytes = [0; 12];
-    entropy.fill(&mut bytes);
-    bytes.iter().flat_map(|b| [b >> 4, b & 0xf]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }

@@ -25,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::deadline::{Limits, Pulse, RequestEnd, Verdict};
 use super::head::{Watched, is_malformed};
+use super::listen::{Accepted, NOWHERE};
 use super::tls::{self, Alpn, HandshakeFault};
 use super::{ConnInfo, Observer, Reply, Service, Transport};
 
@@ -86,20 +87,33 @@ impl<S: Service> Server<S> {
     }
 
     /// Serves the connection until either side ends it. `stop` turns true when the server is to end.
-    pub(super) async fn serve(&self, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
-        // Answers are one write each: waiting for more to send only costs time. A connection that is gone already needs nothing.
-        let _ = stream.set_nodelay(true);
+    pub(super) async fn serve(&self, accepted: Accepted, stop: watch::Receiver<bool>) {
         let _open = Open::begin(&*self.observer);
-        let Some(requests) = Box::pin(self.begin(stream, peer, stop)).await else { return };
+        let requests = match accepted {
+            Accepted::Unix(stream, process) => {
+                let info = ConnInfo { process: Some(process), ..self.plain(NOWHERE) };
+                Some(self.http1_requests(stream, info, stop))
+            }
+            Accepted::Tcp(stream, peer) => {
+                // Answers are one write each: waiting for more to send only costs time. A connection that is gone already needs nothing.
+                let _ = stream.set_nodelay(true);
+                Box::pin(self.begin(stream, peer, stop)).await
+            }
+        };
+        let Some(requests) = requests else { return };
         requests.await;
+    }
+
+    /// A connection of which nothing but this is known.
+    fn plain(&self, peer: SocketAddr) -> ConnInfo {
+        ConnInfo { listener: self.listener.clone(), peer, process: None, tls: None, certificate: None }
     }
 
     /// The handshake, if there is to be one. In a box of its own, as are the requests: what it needed is given back before the connection
     /// goes idle.
     async fn begin(&self, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) -> Option<Requests<'_>> {
         let Some(acceptor) = &self.tls else {
-            let info = ConnInfo { listener: self.listener.clone(), peer, tls: None, certificate: None };
-            return Some(self.http1_requests(stream, info, stop));
+            return Some(self.http1_requests(stream, self.plain(peer), stop));
         };
 
         let began = Instant::now();
@@ -110,7 +124,7 @@ impl<S: Service> Server<S> {
         self.observer.handshake(Ok(tls.version), began.elapsed());
 
         let alpn = tls.alpn;
-        let info = ConnInfo { listener: self.listener.clone(), peer, tls: Some(tls), certificate };
+        let info = ConnInfo { tls: Some(tls), certificate, ..self.plain(peer) };
         Some(match alpn {
             Alpn::Http1 => self.http1_requests(stream, info, stop),
             Alpn::Http2 => self.http2_requests(stream, info, stop),

@@ -1,13 +1,14 @@
 //! Accepts connections, under a cap, until the server stops; then waits for what is in flight.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -15,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::capacity::Capacity;
 use super::connection::Server;
 use super::deadline::Limits;
+use super::unix::{Process, UnixFault, UnixSocket};
 use super::{Observer, Service, tls};
 
 /// Connections that the system may hold before they are accepted.
@@ -39,7 +41,7 @@ pub struct Settings {
     pub observer: Arc<dyn Observer>,
 }
 
-/// What lies between TCP and HTTP.
+/// What lies between a TCP connection and HTTP; on a Unix socket there is nothing.
 #[derive(Clone)]
 pub enum Transport {
     /// Nothing: HTTP/1.1 in the clear, for the operator's own network.
@@ -51,7 +53,7 @@ pub enum Transport {
 /// A socket that listens.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    socket: Listening,
     address: SocketAddr,
     owner: Owner,
 }
@@ -64,6 +66,21 @@ enum Owner {
     /// Whoever gave it to us, and the process after us.
     Another,
 }
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixSocket),
+}
+
+/// A connection that was accepted.
+pub(super) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream, Process),
+}
+
+/// The address of who has none.
+pub(super) const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 impl Listener {
     /// Listens at exactly this address. Port 0 takes a free one; `[::]` hears IPv4 as well.
@@ -84,7 +101,7 @@ impl Listener {
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address, owner: Owner::Ourselves })
+        Ok(Self { socket: Listening::Tcp(socket), address, owner: Owner::Ourselves })
     }
 
     /// Listens on a socket that another process has opened, and goes on to hold.
@@ -99,10 +116,29 @@ impl Listener {
         if !SockRef::from(&socket).is_listener()? {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        Ok(Self { socket: TcpListener::from_std(socket)?, address, owner: Owner::Another })
+        Ok(Self { socket: Listening::Tcp(TcpListener::from_std(socket)?), address, owner: Owner::Another })
     }
 
-    /// Where it listens, with the port that was found if 0 was asked for.
+    /// Listens at a Unix socket that this user and root alone can reach.
+    ///
+    /// Must be called from within a tokio runtime.
+    ///
+    /// # Errors
+    /// The folder is open to others, or another process listens there, or something else is there.
+    pub fn bind_unix(path: &Path) -> Result<Self, UnixFault> {
+        Ok(Self { socket: Listening::Unix(UnixSocket::bind(path)?), address: NOWHERE, owner: Owner::Ourselves })
+    }
+
+    /// The user whose Unix socket it is; that of this process.
+    #[must_use]
+    pub const fn uid(&self) -> Option<u32> {
+        match &self.socket {
+            Listening::Tcp(_) => None,
+            Listening::Unix(socket) => Some(socket.owner()),
+        }
+    }
+
+    /// Where it listens, with the port that was found if 0 was asked for; unspecified for a Unix socket.
     #[must_use]
     pub const fn local_address(&self) -> SocketAddr {
         self.address
@@ -127,11 +163,11 @@ impl Listener {
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Ok(accepted) => {
                     if std::mem::take(&mut failing) {
                         tracing::info!(listener = %name, "connections are accepted again");
                     }
-                    admit(&mut tasks, &server, &connections, &*observer, (stream, peer, stop.clone()));
+                    admit(&mut tasks, &server, &connections, &*observer, (accepted, stop.clone()));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -146,12 +182,21 @@ impl Listener {
 
         // What the system has accepted already would be reset with the socket, unless another process holds it.
         while self.owner == Owner::Ourselves
-            && let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.socket.accept()).await
+            && let Ok(Ok(accepted)) = timeout(Duration::ZERO, self.socket.accept()).await
         {
-            admit(&mut tasks, &server, &connections, &*observer, (stream, peer, stop.clone()));
+            admit(&mut tasks, &server, &connections, &*observer, (accepted, stop.clone()));
         }
         drop(self.socket);
         drain(&name, tasks, limits.load().drain).await;
+    }
+}
+
+impl Listening {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(socket) => socket.accept().await.map(|(stream, peer)| Accepted::Tcp(stream, peer)),
+            Self::Unix(socket) => socket.accept().await.map(|(stream, peer)| Accepted::Unix(stream, peer)),
+        }
     }
 }
 
@@ -176,7 +221,7 @@ fn admit<S: Service>(
     server: &Arc<Server<S>>,
     connections: &Arc<Capacity>,
     observer: &dyn Observer,
-    (stream, peer, stop): (TcpStream, SocketAddr, watch::Receiver<bool>),
+    (accepted, stop): (Accepted, watch::Receiver<bool>),
 ) {
     let Some(place) = connections.admit() else {
         observer.refused();
@@ -184,7 +229,7 @@ fn admit<S: Service>(
     };
     let server = server.clone();
     tasks.spawn(async move {
-        server.serve(stream, peer, stop).await;
+        server.serve(accepted, stop).await;
         drop(place);
     });
 }

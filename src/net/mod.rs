@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `listen` | an address | connections, under a cap, until the drain is over |
 //! | `connection` | a connection | requests over HTTP/1.1 or HTTP/2, each handed to the [`Service`] |
+//! | `unix` | a path | a socket that its owner and root alone can reach |
 //! | `tls`, `client_cert` | a connection | an encrypted stream, [`TlsInfo`], maybe a [`PeerCert`] |
 //! | `capacity` | a number | a place for each connection, until there is none |
 //! | `deadline` | what happened when | keep on, close, or cut |
@@ -30,11 +31,13 @@ mod deadline;
 mod head;
 mod listen;
 pub mod tls;
+mod unix;
 
 pub use capacity::Capacity;
 pub use deadline::Limits;
 pub use listen::{Listener, Settings, Transport, affordable_connections};
 pub use tls::{HandshakeFault, TlsInfo, TlsVersion};
+pub use unix::{Process, UnixFault};
 
 /// What a service answers: a body that is complete, so that it leaves in one write.
 pub type Reply = Response<Full<Bytes>>;
@@ -50,8 +53,10 @@ pub trait Service: Send + Sync + 'static {
 pub struct ConnInfo {
     /// The name of the listener that accepted it.
     pub listener: Arc<str>,
-    /// Where the peer's end of the connection is.
+    /// Where the peer's end of the connection is; unspecified on a Unix socket.
     pub peer: SocketAddr,
+    /// The process at the other end of a Unix socket.
+    pub process: Option<Process>,
     /// What the handshake came to; none on a listener without TLS.
     pub tls: Option<TlsInfo>,
     /// The certificate whose private key the peer has. Nobody has yet said that it is trusted, or even valid.

@@ -115,6 +115,12 @@ impl StoredRegistry {
         Follow(tokio::spawn(follower.run()))
     }
 
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> RegistrationRules {
+        self.shared.rules().clone()
+    }
+
     /// The registrations at this moment.
     #[must_use]
     pub fn held(&self) -> Arc<Held> {

@@ -1,6 +1,7 @@
 //! Everything over real sockets on 127.0.0.1, in one binary.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod admin;
 mod conformance_table;
 mod dependencies;
 mod deploy;

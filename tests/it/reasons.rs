@@ -81,7 +81,7 @@ fn the_reasons_of_a_function_are_its_texts() {
 }
 
 /// The texts in the bodies of functions named `reason` that return a text.
-fn reasons_of(code: &str) -> Vec<String> {
+pub(crate) fn reasons_of(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("fn reason(") {
         let rest = &code[at..];

@@ -11,6 +11,8 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::{TbsCertificate, X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser as _;
@@ -126,6 +128,18 @@ impl Certificate {
     #[must_use]
     pub const fn der(&self) -> &CertificateDer<'static> {
         &self.der
+    }
+
+    /// The certificate as PEM (RFC 7468 §5).
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let text = STANDARD.encode(&self.der);
+        let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+        for line in text.as_bytes().chunks(64) {
+            pem.extend(line.iter().map(|byte| char::from(*byte)));
+            pem.push('\n');
+        }
+        pem + "-----END CERTIFICATE-----\n"
     }
 
     /// `x5t#S256` (RFC 8705 §3.1).

@@ -3,6 +3,7 @@
 //! [`ClientMetadata`] is what somebody typed; [`Client`] is what was checked. The only way from one to the other is
 //! [`Client::register`], which says everything that is wrong at once.
 
+mod describe;
 #[cfg(test)]
 mod tests;
 

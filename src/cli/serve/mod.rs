@@ -9,6 +9,7 @@ use super::config::SourceArgs;
 use super::{Exit, log};
 use crate::config::{self, Environment};
 
+mod admin;
 mod certificate;
 mod live;
 mod manager;

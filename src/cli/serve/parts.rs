@@ -58,10 +58,10 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) platform: Platform,
     pub(super) registry: Clients,
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) keys: Arc<KeyRing>,
     jwks: Arc<Document>,
-    lines: Arc<LineWriter>,
+    pub(super) lines: Arc<LineWriter>,
     published: Arc<PublishedKeys>,
     revoking: Revoking,
 }

@@ -35,9 +35,9 @@ pub struct Server {
     address: SocketAddr,
     public_address: Option<SocketAddr>,
     ops_address: Option<SocketAddr>,
-    stop: watch::Sender<bool>,
-    listeners: JoinSet<()>,
-    reloader: Arc<Reloader>,
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) listeners: JoinSet<()>,
+    pub(super) reloader: Arc<Reloader>,
     _watches: Watches,
 }
 
@@ -73,6 +73,7 @@ impl Server {
         };
         server.serve_clients(&config, mtls, public);
         ops.into_iter().for_each(|ops| server.serve_operations(ops));
+        server.serve_admin(&config)?;
         let (public, ops) = (server.public_address.map(display), server.ops_address.map(display));
         tracing::info!(issuer = config.issuer.as_str(), address = %server.address, public, ops, "ready");
         Ok(server)

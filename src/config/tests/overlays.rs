@@ -79,9 +79,9 @@ fn a_wrong_overlay_is_refused_as_a_wrong_file_is() {
         ("CERTBIND__", "x", "CERTBIND__: there is no such key"),
         ("CERTBIND__LISTEN__MTLS", "x", "CERTBIND__LISTEN__MTLS: there is no such key"),
         (
-            "CERTBIND__LISTEN__ADMIN__ADDRESS",
-            "x",
-            "CERTBIND__LISTEN__ADMIN__ADDRESS: asks for the admin listener, which comes with a later version; take it out",
+            "CERTBIND__KEYS__SOURCE",
+            "pkcs11:x",
+            "CERTBIND__KEYS__SOURCE: asks for a signing key in a PKCS#11 token, which comes with a later version; take it out",
         ),
         (
             "CERTBIND__TOKENS__LIFETIME",

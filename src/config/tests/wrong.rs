@@ -267,8 +267,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     // What a later version brings is refused by name.
     (
         "[log]",
-        "[listen.admin]\naddress = \"unix:/run/x\"\n[log]",
-        "certbind.toml:18:9: listen.admin: asks for the admin listener, which comes with a later version; take it out",
+        "[listen.admin]\naddress = \"127.0.0.1:9000\"\n[log]",
+        "certbind.toml:19:1: listen.admin.address: \"127.0.0.1:9000\" is no address of the admin API; write unix:PATH, as in \"unix:/run/certbind/admin.sock\"",
     ),
     (
         "[log]",

@@ -25,7 +25,7 @@ use tokio_rustls::client::TlsStream;
 use super::rig::{ISSUER, PKI, within};
 
 /// TLS to this address, with this certificate and these protocols.
-pub(super) async fn tls(
+pub(crate) async fn tls(
     address: SocketAddr,
     who: Option<&Identity>,
     protocols: &[&str],
@@ -35,7 +35,7 @@ pub(super) async fn tls(
 }
 
 /// The same under another root.
-pub(super) async fn tls_under(
+pub(crate) async fn tls_under(
     root: &CertificateDer<'_>,
     address: SocketAddr,
     identity: Option<certbind_https::Identity>,
@@ -49,20 +49,20 @@ pub(super) async fn tls_under(
 }
 
 /// An HTTP connection over TLS; a clone speaks over the same one if it is HTTP/2.
-pub(super) enum Connection {
+pub(crate) enum Connection {
     Http1(http1::SendRequest<Full<Bytes>>),
     Http2(http2::SendRequest<Full<Bytes>>),
 }
 
 impl Connection {
     /// Connects, with this certificate or with none.
-    pub(super) async fn open(address: SocketAddr, who: Option<&Identity>, version: Version) -> std::io::Result<Self> {
+    pub(crate) async fn open(address: SocketAddr, who: Option<&Identity>, version: Version) -> std::io::Result<Self> {
         let protocol = if version == Version::HTTP_2 { "h2" } else { "http/1.1" };
         Self::over(tls(address, who, &[protocol]).await?).await
     }
 
     /// HTTP of the version that the handshake came to.
-    pub(super) async fn over(stream: TlsStream<TcpStream>) -> std::io::Result<Self> {
+    pub(crate) async fn over(stream: TlsStream<TcpStream>) -> std::io::Result<Self> {
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let stream = TokioIo::new(stream);
         if is_http2 {
@@ -77,7 +77,7 @@ impl Connection {
     }
 
     /// Another handle to the same HTTP/2 connection.
-    pub(super) fn another(&self) -> Self {
+    pub(crate) fn another(&self) -> Self {
         match self {
             Self::Http1(_) => panic!("HTTP/1.1 has one request at a time"),
             Self::Http2(sender) => Self::Http2(sender.clone()),
@@ -85,7 +85,7 @@ impl Connection {
     }
 
     /// Sends any request. An error means that no whole answer came.
-    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
         within(async {
             match self {
                 Self::Http1(sender) => {
@@ -102,12 +102,12 @@ impl Connection {
     }
 
     /// A token request.
-    pub(super) async fn token(&mut self, form: &Form) -> Result<Answer, hyper::Error> {
+    pub(crate) async fn token(&mut self, form: &Form) -> Result<Answer, hyper::Error> {
         self.post(form.encode(), &[]).await
     }
 
     /// A token request with this body and these headers added.
-    pub(super) async fn post(&mut self, body: String, headers: &[(&str, &str)]) -> Result<Answer, hyper::Error> {
+    pub(crate) async fn post(&mut self, body: String, headers: &[(&str, &str)]) -> Result<Answer, hyper::Error> {
         let mut request = self.request(Method::POST, "/oauth2/token");
         request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         for (name, value) in headers {
@@ -117,7 +117,7 @@ impl Connection {
     }
 
     /// Asks for a document.
-    pub(super) async fn get(&mut self, path: &str) -> Result<Answer, hyper::Error> {
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Answer, hyper::Error> {
         let request = self.request(Method::GET, path).body(Full::default()).unwrap();
         self.send(request).await
     }
@@ -131,14 +131,14 @@ impl Connection {
 }
 
 /// What came back.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub(super) async fn read(
+    pub(crate) async fn read(
         response: impl Future<Output = hyper::Result<hyper::Response<hyper::body::Incoming>>>,
     ) -> hyper::Result<Self> {
         let (head, body) = response.await?.into_parts();
@@ -147,43 +147,43 @@ impl Answer {
     }
 
     /// The id by which the audit log knows the request.
-    pub(super) fn request_id(&self) -> &str {
+    pub(crate) fn request_id(&self) -> &str {
         self.headers["x-request-id"].to_str().unwrap()
     }
 
     /// The body as JSON; null when it is none.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 
     /// The error code, or nothing.
-    pub(super) fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         self.json()["error"].as_str().unwrap_or_default().to_owned()
     }
 
-    pub(super) fn access_token(&self) -> String {
+    pub(crate) fn access_token(&self) -> String {
         self.json()["access_token"].as_str().unwrap_or_else(|| panic!("no token: {}", self.text)).to_owned()
     }
 }
 
 /// A token request of `billing`, which its certificate authenticates.
-pub(super) fn billing() -> Form {
+pub(crate) fn billing() -> Form {
     client("billing")
 }
 
 /// A token request of a client that its certificate authenticates.
-pub(super) fn client(client_id: &str) -> Form {
+pub(crate) fn client(client_id: &str) -> Form {
     Form::default().with("grant_type", "client_credentials").with("client_id", client_id)
 }
 
 /// A token request with this assertion.
-pub(super) fn by_assertion(assertion: &str) -> Form {
+pub(crate) fn by_assertion(assertion: &str) -> Form {
     let form = Form::default().with("grant_type", "client_credentials");
     form.with("client_assertion_type", CLIENT_ASSERTION_TYPE).with("client_assertion", assertion)
 }
 
 /// Signs assertions of one client.
-pub(super) struct Asserter {
+pub(crate) struct Asserter {
     client_id: String,
     issuer: String,
     signer: Signer,
@@ -191,40 +191,40 @@ pub(super) struct Asserter {
 
 impl Asserter {
     /// With the registered key of `batch` and this issuer as audience.
-    pub(super) fn for_issuer(issuer: &str, pkcs8: &[u8]) -> Self {
+    pub(crate) fn for_issuer(issuer: &str, pkcs8: &[u8]) -> Self {
         Self { issuer: issuer.to_owned(), ..Self::new("batch", pkcs8) }
     }
 
     /// With the registered key of `batch`.
-    pub(super) fn batch() -> Self {
+    pub(crate) fn batch() -> Self {
         Self::new("batch", PKI.batch_assertion.key_pkcs8())
     }
 
-    pub(super) fn new(client_id: &str, pkcs8: &[u8]) -> Self {
+    pub(crate) fn new(client_id: &str, pkcs8: &[u8]) -> Self {
         Self::with_kid(client_id, pkcs8, "batch-1")
     }
 
     /// With this key under this name.
-    pub(super) fn with_kid(client_id: &str, pkcs8: &[u8], kid: &str) -> Self {
+    pub(crate) fn with_kid(client_id: &str, pkcs8: &[u8], kid: &str) -> Self {
         let key = SigningKey::from_pkcs8_der(pkcs8, Algorithm::Es256).unwrap();
         let (client_id, issuer) = (client_id.to_owned(), ISSUER.to_owned());
         Self { client_id, issuer, signer: Signer::new(key, assertion::TYP, Some(kid)) }
     }
 
     /// Signs any claims.
-    pub(super) fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         self.signer.sign_claims(claims).unwrap()
     }
 
     /// An assertion that is good for a minute, with this `jti`.
-    pub(super) fn with_jti(&self, jti: &str) -> String {
+    pub(crate) fn with_jti(&self, jti: &str) -> String {
         let (client_id, issuer) = (self.client_id.as_str(), self.issuer.as_str());
         let build = Build { client_id, issuer, jti, now: SystemClock.now(), lifetime: Duration::from_secs(60) };
         assertion::build(&self.signer, &build).unwrap()
     }
 
     /// One that was never used.
-    pub(super) fn fresh(&self) -> String {
+    pub(crate) fn fresh(&self) -> String {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         self.with_jti(&format!("jti-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
     }

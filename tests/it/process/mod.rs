@@ -2,7 +2,7 @@
 
 mod audit;
 mod audit_required;
-mod client;
+pub(crate) mod client;
 mod configuration;
 mod fleet;
 mod foreign;
@@ -13,7 +13,7 @@ mod operations;
 mod reload;
 mod replay;
 mod restart;
-mod rig;
+pub(crate) mod rig;
 mod secrets;
 mod store;
 mod stored_clients;

@@ -27,23 +27,23 @@ use super::client::{Answer, Connection, billing};
 use crate::support::happenings;
 
 /// The issuer of every server here. Its port is not the one that is listened on: nothing depends on it.
-pub(super) const ISSUER: &str = "https://localhost:8443";
+pub(crate) const ISSUER: &str = "https://localhost:8443";
 
 /// The longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One PKI for all tests: a key costs time.
-pub(super) static PKI: LazyLock<DevPki> =
+pub(crate) static PKI: LazyLock<DevPki> =
     LazyLock::new(|| DevPki::generate(Validity::days_from(SystemClock.now().unix() - 86_400, 30)).unwrap());
 
 /// A folder with PKI, clients and configuration of its own.
-pub(super) struct Site {
+pub(crate) struct Site {
     dir: TempDir,
 }
 
 impl Site {
     /// The clients of `certbind dev`; no limit on failures, so that refusals can be counted.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = "127.0.0.1:8443".parse().unwrap();
         Setup::with_pki(dir.path(), address, "127.0.0.1:8444".parse().unwrap(), &PKI).unwrap();
@@ -53,7 +53,7 @@ impl Site {
     }
 
     /// Writes the configuration anew: its `[log]` table, and what is added to `[listen.mtls]`.
-    pub(super) fn configure(&self, log: &str, mtls: &str) {
+    pub(crate) fn configure(&self, log: &str, mtls: &str) {
         let text = format!(
             r#"issuer   = "{ISSUER}"
 data_dir = "data"
@@ -81,29 +81,29 @@ failed_auth_per_address = "off"
         self.write("certbind.toml", &text);
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub(super) fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let beside = self.path(&format!("{name}.new~"));
         fs::write(&beside, text).unwrap();
         fs::rename(beside, self.path(name)).unwrap();
     }
 
     /// Says something else in the configuration.
-    pub(super) fn edit(&self, from: &str, to: &str) {
+    pub(crate) fn edit(&self, from: &str, to: &str) {
         let text = fs::read_to_string(self.path("certbind.toml")).unwrap();
         assert!(text.contains(from), "{from} is not in {text}");
         self.write("certbind.toml", &text.replace(from, to));
     }
 
     /// The same for a file that only its owner may read.
-    pub(super) fn write_private(&self, name: &str, text: &str) {
+    pub(crate) fn write_private(&self, name: &str, text: &str) {
         let beside = self.path(&format!("{name}.new~"));
         fs::write(&beside, text).unwrap();
         fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
@@ -111,7 +111,7 @@ failed_auth_per_address = "off"
     }
 
     /// `certbind serve` on this folder, not yet started.
-    pub(super) fn serve(&self) -> Command {
+    pub(crate) fn serve(&self) -> Command {
         let mut command = certbind();
         command.arg("serve").arg("--config").arg(self.path("certbind.toml"));
         command
@@ -129,12 +129,12 @@ failed_auth_per_address = "off"
     }
 
     /// A server that is ready.
-    pub(super) fn start(&self) -> Process {
+    pub(crate) fn start(&self) -> Process {
         Process::ready(self.serve())
     }
 
     /// The one event of a request; it may be written a moment after the answer, and no longer ago than a thousand others.
-    pub(super) async fn event(&self, request_id: &str) -> Value {
+    pub(crate) async fn event(&self, request_id: &str) -> Value {
         const THOUSAND: u64 = 1 << 20;
         within(async {
             loop {
@@ -150,12 +150,12 @@ failed_auth_per_address = "off"
     }
 
     /// Waits until the audit log has so many of these events about `what`.
-    pub(super) async fn events(&self, name: &str, what: &str, count: usize) {
+    pub(crate) async fn events(&self, name: &str, what: &str, count: usize) {
         self.events_since(0, name, what, count).await;
     }
 
     /// Changes something, and waits for such an event.
-    pub(super) async fn after(&self, change: impl FnOnce(), name: &str, what: &str) {
+    pub(crate) async fn after(&self, change: impl FnOnce(), name: &str, what: &str) {
         let before = self.audit_length();
         change();
         self.events_since(before, name, what, 1).await;
@@ -194,29 +194,29 @@ failed_auth_per_address = "off"
     }
 
     /// What the audit file tells of so far, without its chain; complete once the server has ended.
-    pub(super) fn audit(&self) -> Vec<Value> {
+    pub(crate) fn audit(&self) -> Vec<Value> {
         happenings(json_lines(&fs::read_to_string(self.path("audit.jsonl")).unwrap_or_default()))
     }
 }
 
 /// The binary, with an environment that does not depend on who runs the tests.
-pub(super) fn certbind() -> Command {
+pub(crate) fn certbind() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_certbind"));
     command.env_clear();
     command
 }
 
 /// Each line as JSON; fails when one is not.
-pub(super) fn json_lines(text: &str) -> Vec<Value> {
+pub(crate) fn json_lines(text: &str) -> Vec<Value> {
     let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     text.lines().map(parse).collect()
 }
 
 /// A running server. It is killed when this is dropped.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
-    pub(super) address: SocketAddr,
-    pub(super) ops: SocketAddr,
+    pub(crate) address: SocketAddr,
+    pub(crate) ops: SocketAddr,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
@@ -224,12 +224,12 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `serve` and waits until it says where it listens.
-    pub(super) fn ready(command: Command) -> Self {
+    pub(crate) fn ready(command: Command) -> Self {
         Self::ready_with(command, Stdio::null())
     }
 
     /// The same with this as standard input.
-    pub(super) fn ready_with(mut command: Command, stdin: Stdio) -> Self {
+    pub(crate) fn ready_with(mut command: Command, stdin: Stdio) -> Self {
         let mut process = Self::spawn(&mut command, stdin);
         process.wait("ready line", |process| {
             let stderr = process.stderr();
@@ -245,7 +245,7 @@ impl Process {
     }
 
     /// Starts `dev` in this folder, and gives what `dev.json` says.
-    pub(super) fn dev(dir: &Path, listen: SocketAddr) -> (Self, Value) {
+    pub(crate) fn dev(dir: &Path, listen: SocketAddr) -> (Self, Value) {
         let mut command = certbind();
         command.arg("dev").arg("--dir").arg(dir).args(["--api", "127.0.0.1:0", "--listen", &listen.to_string()]);
         let mut process = Self::spawn(&mut command, Stdio::null());
@@ -264,17 +264,17 @@ impl Process {
         Self { child, address: nowhere, ops: nowhere, stdout, stderr, readers: vec![out, err] }
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Everything written to standard error so far.
-    pub(super) fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
     /// Nobody reads standard error until what this gives is dropped.
-    pub(super) fn hold_stderr(&self) -> mpsc::Sender<()> {
+    pub(crate) fn hold_stderr(&self) -> mpsc::Sender<()> {
         let (held, release) = mpsc::channel();
         let (locked, is_locked) = mpsc::channel();
         let stderr = Arc::clone(&self.stderr);
@@ -288,30 +288,30 @@ impl Process {
     }
 
     /// Everything written to standard output so far.
-    pub(super) fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         self.stdout.lock().unwrap().clone()
     }
 
     /// Sends a signal by its name.
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
         assert!(sent.success());
     }
 
     /// Kills it in the middle of whatever it does.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM, and how it ended.
-    pub(super) fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         self.signal("TERM");
         self.ended()
     }
 
     /// Waits for its end.
-    pub(super) fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -323,26 +323,26 @@ impl Process {
     }
 
     /// SIGTERM, and everything that was ever written to standard error.
-    pub(super) fn stderr_at_end(mut self) -> String {
+    pub(crate) fn stderr_at_end(mut self) -> String {
         self.signal("TERM");
         assert!(self.ended().success());
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         self.stderr()
     }
 
-    pub(super) fn is_alive(&mut self) -> bool {
+    pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// Resident memory in KiB.
-    pub(super) fn rss(&self) -> u64 {
+    pub(crate) fn rss(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches("kB").trim().parse().unwrap()
     }
 
     /// Processor time used so far.
-    pub(super) fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
@@ -350,7 +350,7 @@ impl Process {
     }
 
     /// Open file descriptors.
-    pub(super) fn descriptors(&self) -> usize {
+    pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
@@ -365,18 +365,18 @@ impl Process {
     }
 
     /// A connection with this certificate, or with none.
-    pub(super) async fn connect(&self, who: Option<&Identity>, version: Version) -> std::io::Result<Connection> {
+    pub(crate) async fn connect(&self, who: Option<&Identity>, version: Version) -> std::io::Result<Connection> {
         Connection::open(self.address, who, version).await
     }
 
     /// The operations listener's answer: status and body.
-    pub(super) async fn operations(&self, path: &str) -> (StatusCode, String) {
+    pub(crate) async fn operations(&self, path: &str) -> (StatusCode, String) {
         let answer = self.ask_operations(Method::GET, path).await;
         (answer.status, answer.text)
     }
 
     /// The whole answer of the operations listener.
-    pub(super) async fn ask_operations(&self, method: Method, path: &str) -> Answer {
+    pub(crate) async fn ask_operations(&self, method: Method, path: &str) -> Answer {
         let stream = TcpStream::connect(self.ops).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -386,7 +386,7 @@ impl Process {
     }
 
     /// Waits until readiness is this.
-    pub(super) async fn wait_ready(&self, status: StatusCode) {
+    pub(crate) async fn wait_ready(&self, status: StatusCode) {
         within(async {
             while self.operations("/readyz").await.0 != status {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -396,7 +396,7 @@ impl Process {
     }
 
     /// Fails unless a hundred ordinary requests get their tokens.
-    pub(super) async fn assert_healthy(&self) {
+    pub(crate) async fn assert_healthy(&self) {
         let mut connection = self.connect(Some(&PKI.billing.identity), Version::HTTP_11).await.unwrap();
         for _ in 0..100 {
             let answer = connection.token(&billing()).await.unwrap();
@@ -429,12 +429,12 @@ fn collect(stream: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandl
 }
 
 /// Nothing here takes longer than this.
-pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("not in time")
 }
 
 /// Runs a command to its end and gives standard output, standard error and status.
-pub(super) fn output(command: &mut Command) -> (String, String, ExitStatus) {
+pub(crate) fn output(command: &mut Command) -> (String, String, ExitStatus) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (text(output.stdout), text(output.stderr), output.status)

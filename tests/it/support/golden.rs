@@ -5,7 +5,12 @@ use std::path::PathBuf;
 
 /// Holds `seen` against the golden file of this name.
 pub(crate) fn holds(name: &str, seen: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    page_holds(&format!("tests/golden/{name}"), seen);
+}
+
+/// Holds a page of the documentation, named from the root, against what it should be.
+pub(crate) fn page_holds(name: &str, seen: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
     if is_update() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, seen).unwrap();
@@ -18,7 +23,7 @@ pub(crate) fn holds(name: &str, seen: &str) {
     let at = golden.lines().zip(seen.lines()).take_while(|(golden, seen)| golden == seen).count();
     let line = |text: &str| text.lines().nth(at).unwrap_or("<end of file>").to_owned();
     panic!(
-        "tests/golden/{name}, line {}:\n  golden: {}\n  seen:   {}\nIf that is meant: UPDATE_GOLDEN=1 cargo test --test it golden",
+        "{name}, line {}:\n  golden: {}\n  seen:   {}\nIf that is meant: UPDATE_GOLDEN=1 cargo test --test it golden",
         at + 1,
         line(&golden),
         line(seen)

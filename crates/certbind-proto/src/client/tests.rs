@@ -215,3 +215,37 @@ fn rfc7662_2_1_a_resource_server_names_what_it_serves_and_needs_no_audience_when
     let malformed = serving(&[], &["api"], none()).unwrap_err();
     assert!(matches!(malformed[..], [MetadataFault::ResourceMalformed(name, _)] if name == member), "{malformed:?}");
 }
+
+#[test]
+fn rfc7591_3_2_1_what_is_shown_registers_the_same_client_again() {
+    let leaf = certificate(|_| {});
+    let mut legacy = private_key_jwt();
+    legacy.token_endpoint_auth_signing_alg = Some("ES256".into());
+    legacy.certbind.legacy_audience = true;
+    legacy.certbind.token_lifetime = Some("1500ms".into());
+    let mut published = any("private_key_jwt");
+    published.jwks_uri = Some("https://client.example.com/jwks.json".into());
+    published.tls_client_certificate_bound_access_tokens = Some(true);
+    published.certbind.bound_certificate_must_chain = true;
+    published.certbind.trust = Some("corp".into());
+    let mut named = tls_client_auth();
+    named.client_name = Some("Billing".into());
+    named.scope = Some("b a".into());
+    named.certbind.owner = Some("ops".into());
+    named.certbind.labels = BTreeMap::from([("team".into(), "pay".into())]);
+    named.certbind.state = State::Disabled;
+    named.certbind.token_lifetime = Some("2m".into());
+    let mut pinned = any("self_signed_tls_client_auth");
+    pinned.certbind.ignore_certificate_validity = true;
+    for (metadata, certificates) in
+        [(named, vec![]), (tls_client_auth(), vec![]), (legacy, vec![]), (published, vec![]), (pinned, vec![leaf])]
+    {
+        let client = Client::register(&metadata, &certificates, &rules()).unwrap();
+        let shown = client.metadata();
+        assert_eq!(shown.certbind.certificates.len(), certificates.len());
+        let again = Client::register(&shown, &certificates, &rules()).unwrap();
+        assert_eq!(again.metadata(), shown);
+        assert_eq!(shown.tls_client_auth_san_dns, metadata.tls_client_auth_san_dns);
+        assert_eq!((shown.certbind.state, shown.client_name), (metadata.certbind.state, metadata.client_name));
+    }
+}

@@ -1,0 +1,96 @@
+//! Who is at the other end: the owner of the socket, or nobody.
+
+use certbind_proto::time::Timestamp;
+
+use super::problem::Problem;
+use crate::net::ConnInfo;
+
+/// What somebody may do. Each role may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Change clients.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    /// Every role, the least first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
+    /// The name, as configured.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Somebody who may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// The name in the audit log.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// Who may ask.
+pub enum Access {
+    /// Processes of this user and of root, over a Unix socket; they may do everything.
+    Owner {
+        /// The user; none where the connection is over no Unix socket, and then nobody gets in.
+        uid: Option<u32>,
+    },
+}
+
+impl Access {
+    /// Who it is.
+    ///
+    /// # Errors
+    /// Nobody that may ask.
+    pub(super) fn identify(&self, connection: &ConnInfo, _now: Timestamp) -> Result<Actor, Problem> {
+        match self {
+            // The mode of the socket keeps others out; this is for the day when somebody changes it.
+            Self::Owner { uid } => match connection.process {
+                Some(process) if Some(process.uid) == *uid || process.uid == 0 => {
+                    Ok(Actor { name: format!("uid:{}", process.uid), role: Role::Admin })
+                }
+                _ => Err(Problem::AdminUnknown),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::net::Process;
+
+    #[test]
+    fn only_the_owner_and_root_are_let_in_over_the_socket() {
+        let access = Access::Owner { uid: Some(1000) };
+        let now = Timestamp::from_unix(0);
+        for (uid, name) in [(Some(1000), Some("uid:1000")), (Some(0), Some("uid:0")), (Some(1001), None), (None, None)]
+        {
+            let process = uid.map(|uid| Process { uid, pid: None });
+            let peer = SocketAddr::from(([0; 4], 0));
+            let connection = ConnInfo { listener: "admin".into(), peer, process, tls: None, certificate: None };
+            let actor = access.identify(&connection, now).ok();
+            assert_eq!(actor, name.map(|name| Actor { name: name.to_owned(), role: Role::Admin }));
+        }
+    }
+
+    #[test]
+    fn a_role_may_do_what_those_before_it_may() {
+        assert!(Role::ALL.is_sorted());
+        assert_eq!(Role::ALL.map(Role::as_str), ["viewer", "operator", "admin"]);
+    }
+}

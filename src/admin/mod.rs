@@ -1,0 +1,180 @@
+//! The admin API: who may ask, what was asked, what came of it. Each request for a change leaves its line in the audit log
+//! before it is made, and each refusal leaves one as well.
+//!
+//! | file | takes | gives |
+//! |---|---|---|
+//! | `access` | a connection | [`Actor`], or a refusal |
+//! | `operation` | method and path | one of the [`OPERATIONS`], with the role that it needs |
+//! | `body`, `query`, `condition` | body, query, headers | what is asked for, within bounds |
+//! | `clients`, `credentials` | what is asked for | what is there, or a change of it |
+//! | `problem` | why not | status and `application/problem+json` (RFC 9457) |
+//! | `openapi` | the table of operations | the document that describes them |
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use certbind_proto::entropy::Entropy;
+use certbind_proto::time::{Clock, Timestamp};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::ORIGIN;
+
+use crate::audit::{Audit, Event, Kind};
+use crate::http::{BodyLimits, request_id};
+use crate::metrics::Metrics;
+use crate::net::{ConnInfo, Reply};
+use crate::registry::Clients;
+use crate::store::ClientStore;
+
+mod access;
+mod body;
+mod clients;
+mod condition;
+mod merge;
+mod openapi;
+mod operation;
+mod problem;
+mod query;
+mod reply;
+mod resource;
+
+pub use access::{Access, Actor, Role};
+pub use openapi::document as openapi_document;
+pub use operation::{OPERATIONS, Operation, OperationId};
+pub use problem::Problem;
+
+use operation::Matched;
+
+/// What the admin API works with.
+pub struct Admin {
+    /// Who may ask.
+    pub access: Access,
+    /// The clients that are in force.
+    pub clients: Clients,
+    /// Where clients are changed.
+    pub store: Arc<dyn ClientStore>,
+    /// Tells the time; a request asks it once.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids are drawn from.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where requests for changes and refusals are written down.
+    pub audit: Arc<dyn Audit>,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
+    /// Bounds on a body.
+    pub limits: BodyLimits,
+}
+
+/// One request as far as it is known; for the audit log.
+pub(crate) struct Asked {
+    request_id: String,
+    listener: Arc<str>,
+    peer: Option<String>,
+    now: Timestamp,
+    actor: Option<Actor>,
+    operation: Option<OperationId>,
+    client_id: Option<String>,
+}
+
+impl Admin {
+    /// Answers one request.
+    pub async fn call(&self, request: Request<Incoming>, connection: &ConnInfo) -> Reply {
+        let started = Instant::now();
+        let mut asked = self.asked(connection);
+        let outcome = self.answer(request, connection, &mut asked).await;
+        let route = asked.operation.map_or("unknown", OperationId::as_str);
+        if let Err(problem) = &outcome {
+            self.record_refusal(problem, &asked);
+        }
+        let reply = reply::finish(outcome, &asked.request_id);
+        self.metrics.http_request(&asked.listener, route, reply.status().as_u16(), started.elapsed());
+        reply
+    }
+
+    fn asked(&self, connection: &ConnInfo) -> Asked {
+        Asked {
+            request_id: request_id(&*self.entropy),
+            listener: Arc::clone(&connection.listener),
+            peer: connection.process.is_none().then(|| connection.peer.to_string()),
+            now: self.clock.now(),
+            actor: None,
+            operation: None,
+            client_id: None,
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        connection: &ConnInfo,
+        asked: &mut Asked,
+    ) -> Result<Reply, Problem> {
+        let actor = self.access.identify(connection, asked.now)?;
+        // There are no cookies, but a browser shows its user's certificate to whoever has it asked.
+        if request.headers().contains_key(ORIGIN) {
+            return Err(Problem::AskedByPage);
+        }
+        let role = actor.role;
+        asked.actor = Some(actor);
+        let Matched { operation, client_id } = operation::find(request.method(), request.uri().path())?;
+        asked.operation = Some(operation.id);
+        asked.client_id.clone_from(&client_id);
+        if role < operation.role {
+            return Err(Problem::RoleInsufficient);
+        }
+        let client_id = client_id.unwrap_or_default();
+        match operation.id {
+            OperationId::ListClients => self.list_clients(&request),
+            OperationId::CreateClient => self.create_client(request, asked).await,
+            OperationId::ReadClient => self.read_client(&request, &client_id),
+            OperationId::ReplaceClient => self.replace_client(request, &client_id, asked).await,
+            OperationId::ChangeClient => self.change_client(request, &client_id, asked).await,
+            OperationId::DeleteClient => self.delete_client(&request, &client_id, asked).await,
+            OperationId::DisableClient | OperationId::EnableClient => {
+                let state = if operation.id == OperationId::DisableClient { "disabled" } else { "active" };
+                self.set_state(&request, &client_id, state, asked).await
+            }
+            OperationId::ReadOpenApi => {
+                query::none(&request)?;
+                Ok(reply::document(&openapi::document()))
+            }
+        }
+    }
+
+    /// Writes down what is about to be changed. Where the audit log is required the change waits for it.
+    async fn record_request(&self, asked: &Asked, detail: String) -> Result<(), Problem> {
+        let event = Event { detail: Some(detail), ..asked.event(Kind::AdminRequested) };
+        self.audit.record_durably(&event).await.map_err(|_| Problem::AuditUnavailable)
+    }
+
+    fn record_change(&self, asked: &Asked, detail: String) {
+        let event = Event { detail: Some(detail), outcome: Some("success"), ..asked.event(Kind::ClientChanged) };
+        self.audit.record(&event);
+    }
+
+    /// To look for something that is not there, or in a way that is not understood, gives nothing away: only changes
+    /// and people that are refused are told.
+    fn record_refusal(&self, problem: &Problem, asked: &Asked) {
+        let is_change = asked.operation.is_some_and(OperationId::is_change);
+        if is_change || problem.is_about_access() {
+            let (outcome, reason) = (Some("failure"), Some(problem.reason()));
+            let detail = asked.operation.map(|operation| operation.as_str().to_owned());
+            self.audit.record(&Event { outcome, reason, detail, ..asked.event(Kind::AdminRefused) });
+        }
+    }
+}
+
+impl Asked {
+    fn event(&self, kind: Kind) -> Event {
+        Event {
+            ts: self.now.to_string(),
+            event: Some(kind),
+            request_id: Some(self.request_id.clone()),
+            listener: Some(self.listener.to_string()),
+            actor: self.actor.as_ref().map(|actor| actor.name.clone()),
+            client_id: self.client_id.as_deref().map(crate::audit::peer_text),
+            peer: self.peer.clone(),
+            ..Event::default()
+        }
+    }
+}

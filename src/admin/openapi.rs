@@ -1,0 +1,380 @@
+//! The table of operations and the table of members to an OpenAPI 3.1 document, which is what the code does and nothing else.
+
+use certbind_proto::client::{AuthMethod, MAX_CLIENT_ID};
+use certbind_proto::request::CLIENT_CREDENTIALS;
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::body::{JSON, MERGE_PATCH};
+use super::operation::{OPERATIONS, Operation, OperationId};
+use super::query::{DEFAULT_LIMIT, MAX_LIMIT};
+use super::resource::Source;
+use crate::registry::names::{CERTBIND, CLIENT, Kind, Member};
+
+/// The document.
+#[must_use]
+pub fn document() -> Value {
+    let mut paths = Map::new();
+    for operation in OPERATIONS {
+        let path = paths.entry(operation.path).or_insert_with(|| path_item(operation.path));
+        path[operation.method.to_ascii_lowercase()] = described(operation);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "certbind admin API",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Clients of an OAuth 2.0 authorization server, in the words of RFC 7591. Reached over a Unix socket or mutual TLS.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "paths": paths,
+        "components": { "schemas": schemas(), "headers": headers() },
+    })
+}
+
+fn path_item(path: &str) -> Value {
+    if !path.contains("{client_id}") {
+        return json!({});
+    }
+    let schema = json!({ "type": "string", "minLength": 1, "maxLength": MAX_CLIENT_ID, "pattern": PRINTABLE });
+    json!({ "parameters": [{ "name": "client_id", "in": "path", "required": true, "schema": schema }] })
+}
+
+fn described(operation: &Operation) -> Value {
+    let id = operation.id;
+    let mut members = json!({
+        "operationId": id.as_str(),
+        "summary": operation.summary,
+        "description": format!("Needs the role {} or a higher one.", operation.role.as_str()),
+        "responses": responses(id),
+    });
+    let parameters = parameters(id);
+    if !parameters.is_empty() {
+        members["parameters"] = parameters.into();
+    }
+    if let Some((media_type, schema)) = body(id) {
+        members["requestBody"] =
+            json!({ "required": true, "content": { media_type: { "schema": reference(schema) } } });
+    }
+    members
+}
+
+fn body(id: OperationId) -> Option<(&'static str, &'static str)> {
+    match id {
+        OperationId::CreateClient | OperationId::ReplaceClient => Some((JSON, "Registration")),
+        OperationId::ChangeClient => Some((MERGE_PATCH, "RegistrationPatch")),
+        OperationId::ListClients
+        | OperationId::ReadClient
+        | OperationId::DeleteClient
+        | OperationId::DisableClient
+        | OperationId::EnableClient
+        | OperationId::ReadOpenApi => None,
+    }
+}
+
+fn parameters(id: OperationId) -> Vec<Value> {
+    let header = |name: &str, required: bool, meaning: &str, pattern: &str| {
+        let schema = json!({ "type": "string", "pattern": pattern });
+        json!({ "name": name, "in": "header", "required": required, "description": meaning, "schema": schema })
+    };
+    const TAG: &str = "^(\\*|\"[!#-~]*\")$";
+    let if_match = |required| header("If-Match", required, "The ETag of the state that is changed, or *", TAG);
+    match id {
+        OperationId::ListClients => listing(),
+        OperationId::ReadClient => vec![header("If-None-Match", false, "The ETag of the state that is known", "^.+$")],
+        OperationId::ReplaceClient => vec![
+            if_match(false),
+            header(
+                "If-None-Match",
+                false,
+                "* to make a client where there is none; else If-Match is required",
+                "^\\*$",
+            ),
+        ],
+        OperationId::ChangeClient | OperationId::DeleteClient => vec![if_match(true)],
+        OperationId::DisableClient | OperationId::EnableClient => vec![if_match(false)],
+        OperationId::CreateClient | OperationId::ReadOpenApi => Vec::new(),
+    }
+}
+
+fn listing() -> Vec<Value> {
+    let query = |name: &str, schema: Value, meaning: &str| json!({ "name": name, "in": "query", "schema": schema, "description": meaning });
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT });
+    let labels = json!({ "type": "array", "items": { "type": "string", "pattern": "=" } });
+    vec![
+        query("limit", limit, "The most clients of a page"),
+        query("cursor", json!({ "type": "string" }), "The next_cursor of the page before"),
+        query("state", json!({ "enum": ["active", "disabled"] }), "Only clients in this state"),
+        query("method", json!({ "enum": methods() }), "Only clients of this authentication method"),
+        query("source", json!({ "enum": Source::ALL.map(Source::as_str) }), "Only clients from here"),
+        query("label", labels, "Only clients with each of these labels, as name=value"),
+    ]
+}
+
+/// What comes back when all is well: status, schema, headers.
+fn success(id: OperationId) -> Vec<(u16, Option<&'static str>, &'static [&'static str])> {
+    match id {
+        OperationId::ListClients => vec![(200, Some("ClientPage"), &["Link"])],
+        OperationId::CreateClient => vec![(201, Some("Client"), &["ETag", "Location"])],
+        OperationId::ReadClient => vec![(200, Some("Client"), &["ETag"]), (304, None, &["ETag"])],
+        OperationId::ReplaceClient => {
+            vec![(200, Some("Client"), &["ETag"]), (201, Some("Client"), &["ETag", "Location"])]
+        }
+        OperationId::ChangeClient | OperationId::DisableClient | OperationId::EnableClient => {
+            vec![(200, Some("Client"), &["ETag"])]
+        }
+        OperationId::DeleteClient => vec![(204, None, &[])],
+        OperationId::ReadOpenApi => vec![(200, Some("Document"), &[])],
+    }
+}
+
+/// The statuses of what may go wrong.
+fn failures(id: OperationId) -> Vec<u16> {
+    let mut failures = vec![400, 403];
+    if id.is_change() {
+        failures.extend([409, 503]);
+    }
+    if !matches!(id, OperationId::ListClients | OperationId::CreateClient | OperationId::ReadOpenApi) {
+        failures.push(404);
+    }
+    if id.is_change() && id != OperationId::CreateClient {
+        failures.push(412);
+    }
+    if matches!(id, OperationId::ReplaceClient | OperationId::ChangeClient | OperationId::DeleteClient) {
+        failures.push(428);
+    }
+    if body(id).is_some() {
+        failures.extend([408, 413, 415]);
+    }
+    failures.sort_unstable();
+    failures
+}
+
+fn responses(id: OperationId) -> Value {
+    let mut responses = Map::new();
+    for (status, schema, headers) in success(id) {
+        let mut response = json!({ "description": phrase(status) });
+        let named = headers.iter().chain(&["X-Request-Id"]);
+        response["headers"] =
+            named.map(|name| ((*name).to_owned(), json!({ "$ref": format!("#/components/headers/{name}") }))).collect();
+        if let Some(schema) = schema {
+            response["content"] = json!({ JSON: { "schema": reference(schema) } });
+        }
+        responses.insert(status.to_string(), response);
+    }
+    for status in failures(id) {
+        let content = json!({ "application/problem+json": { "schema": reference("Problem") } });
+        responses.insert(status.to_string(), json!({ "description": phrase(status), "content": content }));
+    }
+    Value::Object(responses)
+}
+
+fn phrase(status: u16) -> &'static str {
+    StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
+}
+
+fn headers() -> Value {
+    let header = |meaning: &str, required: bool| json!({ "description": meaning, "required": required, "schema": { "type": "string" } });
+    json!({
+        "ETag": header("The state of the client (RFC 9110 §8.8.3)", true),
+        "Link": header("The next page, where there is one (RFC 8288)", false),
+        "Location": header("Where the client is", true),
+        "X-Request-Id": header("By which the audit log knows the request", true),
+    })
+}
+
+fn schemas() -> Value {
+    json!({
+        "Registration": registration("Registration"),
+        "RegistrationPatch": registration("RegistrationPatch"),
+        "Client": client(),
+        "ClientPage": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["clients"],
+            "properties": {
+                "clients": { "type": "array", "items": reference("Client") },
+                "next_cursor": { "type": "string" },
+            },
+        },
+        "Document": { "type": "object" },
+        "Problem": problem(),
+    })
+}
+
+/// What may be sent. A member that is null counts as left out, or takes the member away; what the server alone sets is
+/// ignored.
+fn registration(name: &str) -> Value {
+    let is_patch = name == "RegistrationPatch";
+    let mut properties = members(&CLIENT, Absent::IsNull);
+    let ours = json!({
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "properties": members(&CERTBIND, Absent::IsNull),
+    });
+    properties.insert("certbind".to_owned(), ours);
+    for read_only in super::resource::READ_ONLY {
+        properties.insert(read_only.to_owned(), json!({ "readOnly": true }));
+    }
+    let required: &[&str] = if is_patch { &[] } else { &["token_endpoint_auth_method", "certbind"] };
+    json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
+}
+
+/// What is shown.
+fn client() -> Value {
+    let mut properties = members(&CLIENT, Absent::IsLeftOut);
+    let ours = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": members(&CERTBIND, Absent::IsLeftOut),
+    });
+    properties.insert("certbind".to_owned(), ours);
+    properties.insert(
+        "client_id_issued_at".to_owned(),
+        json!({ "type": "integer", "readOnly": true, "description": "when it was registered, in Unix seconds (RFC 7591 §3.2.1)" }),
+    );
+    properties.insert("registration".to_owned(), standing());
+    let required = ["client_id", "registration"];
+    json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
+}
+
+fn standing() -> Value {
+    let time = json!({ "type": "string", "format": "date-time" });
+    json!({
+        "type": "object",
+        "readOnly": true,
+        "additionalProperties": false,
+        "required": ["source", "in_force", "complaints"],
+        "properties": {
+            "source": { "enum": Source::ALL.map(Source::as_str), "description": "a file in clients.dir, or the store" },
+            "in_force": { "type": "boolean", "description": "whether it counts; a registration that the rules of this server refuse does not" },
+            "complaints": { "type": "array", "items": { "type": "string" }, "description": "what the rules have against it" },
+            "revision": { "type": "integer", "description": "the change that made it as it is" },
+            "created": time,
+            "updated": time,
+        },
+    })
+}
+
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["type", "title", "status", "request_id"],
+        "properties": {
+            "type": { "type": "string", "format": "uri" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "request_id": { "type": "string" },
+            "error": { "const": "invalid_client_metadata", "description": "the code of RFC 7591 §3.2.2" },
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "required": ["detail"],
+                    "properties": { "detail": { "type": "string" }, "pointer": { "type": "string" } },
+                },
+            },
+            "parameter": { "type": "string" },
+        },
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    IsLeftOut,
+    IsNull,
+}
+
+fn members(table: &[Member], absent: Absent) -> Map<String, Value> {
+    let described = |member: &Member| {
+        let mut schema = schema(member.kind);
+        if member.name == "client_id" {
+            schema = json!({ "type": "string", "minLength": 1, "maxLength": MAX_CLIENT_ID, "pattern": PRINTABLE });
+        }
+        if member.name == "grant_types" {
+            schema["items"] = json!({ "const": CLIENT_CREDENTIALS });
+        }
+        if absent == Absent::IsNull && member.name != "token_endpoint_auth_method" {
+            schema = json!({ "anyOf": [schema, { "type": "null" }] });
+        }
+        schema["description"] = member.meaning.into();
+        (member.name.to_owned(), schema)
+    };
+    table.iter().map(described).collect()
+}
+
+fn schema(kind: Kind) -> Value {
+    match kind {
+        Kind::Boolean => json!({ "type": "boolean" }),
+        Kind::Certificates => {
+            json!({ "type": "array", "items": { "type": "string", "pattern": "-----BEGIN CERTIFICATE-----" } })
+        }
+        Kind::Keys => json!({
+            "type": "object",
+            "required": ["keys"],
+            "properties": { "keys": { "type": "array", "minItems": 1, "maxItems": 32, "items": { "type": "object" } } },
+        }),
+        Kind::Labels => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Kind::Method => json!({ "enum": methods() }),
+        Kind::State => json!({ "enum": ["active", "disabled"] }),
+        Kind::Table => json!({ "type": "object" }),
+        Kind::Text => json!({ "type": "string" }),
+        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+    }
+}
+
+/// `%x20-7E` (RFC 6749 Appendix A.1).
+const PRINTABLE: &str = "^[ -~]+$";
+
+fn methods() -> [&'static str; 3] {
+    AuthMethod::ALL.map(AuthMethod::as_str)
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_document_has_every_operation_and_no_other() {
+        let document = document();
+        let mut described = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters") {
+                described.insert((
+                    method.to_uppercase(),
+                    path.clone(),
+                    operation["operationId"].as_str().unwrap().to_owned(),
+                ));
+            }
+        }
+        let there: BTreeSet<_> = OPERATIONS
+            .iter()
+            .map(|operation| (operation.method.to_owned(), operation.path.to_owned(), operation.id.as_str().to_owned()))
+            .collect();
+        assert_eq!(described, there);
+        assert_eq!(there.len(), OPERATIONS.len(), "no operation is there twice");
+    }
+
+    #[test]
+    fn every_reference_leads_to_a_schema_and_every_schema_is_used() {
+        let document = document();
+        let text = document.to_string();
+        for kind in ["schemas", "headers"] {
+            for name in document["components"][kind].as_object().unwrap().keys() {
+                assert!(text.contains(&format!("#/components/{kind}/{name}\"")), "{name} is not used");
+            }
+        }
+        for name in text.split("#/components/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            let (kind, name) = name.split_once('/').unwrap();
+            assert!(document["components"][kind].get(name).is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Method and path to operation: one table, from which the router and the OpenAPI document are made.
+
+use hyper::Method;
+
+use super::access::Role;
+use super::problem::Problem;
+
+/// One thing that can be asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// Which one.
+    pub id: OperationId,
+    /// Its method.
+    pub method: &'static str,
+    /// Its path; `{client_id}` stands for an identifier, percent-encoded.
+    pub path: &'static str,
+    /// The least role that may ask for it.
+    pub role: Role,
+    /// What it does, in a few words.
+    pub summary: &'static str,
+}
+
+/// Which operation; also the `route` label of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationId {
+    /// Clients, page by page.
+    ListClients,
+    /// A new client.
+    CreateClient,
+    /// One client.
+    ReadClient,
+    /// Another registration for a client, as a whole.
+    ReplaceClient,
+    /// Other values for some members (RFC 7396).
+    ChangeClient,
+    /// A client less.
+    DeleteClient,
+    /// No more tokens for a client.
+    DisableClient,
+    /// Tokens again.
+    EnableClient,
+    /// The description of all this.
+    ReadOpenApi,
+}
+
+impl OperationId {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ListClients => "list_clients",
+            Self::CreateClient => "create_client",
+            Self::ReadClient => "read_client",
+            Self::ReplaceClient => "replace_client",
+            Self::ChangeClient => "change_client",
+            Self::DeleteClient => "delete_client",
+            Self::DisableClient => "disable_client",
+            Self::EnableClient => "enable_client",
+            Self::ReadOpenApi => "read_openapi",
+        }
+    }
+
+    /// Whether it changes anything.
+    #[must_use]
+    pub const fn is_change(self) -> bool {
+        match self {
+            Self::ListClients | Self::ReadClient | Self::ReadOpenApi => false,
+            Self::CreateClient
+            | Self::ReplaceClient
+            | Self::ChangeClient
+            | Self::DeleteClient
+            | Self::DisableClient
+            | Self::EnableClient => true,
+        }
+    }
+}
+
+const CLIENTS: &str = "/admin/v1/clients";
+const CLIENT: &str = "/admin/v1/clients/{client_id}";
+
+/// Everything that can be asked for.
+pub const OPERATIONS: &[Operation] = &[
+    operation(OperationId::ListClients, "GET", CLIENTS, Role::Viewer, "List clients, page by page"),
+    operation(OperationId::CreateClient, "POST", CLIENTS, Role::Operator, "Register a client"),
+    operation(OperationId::ReadClient, "GET", CLIENT, Role::Viewer, "Look at a client"),
+    operation(
+        OperationId::ReplaceClient,
+        "PUT",
+        CLIENT,
+        Role::Operator,
+        "Replace a registration, or make it under this name",
+    ),
+    operation(OperationId::ChangeClient, "PATCH", CLIENT, Role::Operator, "Change some members of a registration"),
+    operation(OperationId::DeleteClient, "DELETE", CLIENT, Role::Admin, "Remove a client"),
+    operation(
+        OperationId::DisableClient,
+        "POST",
+        "/admin/v1/clients/{client_id}/disable",
+        Role::Operator,
+        "Give a client no more tokens",
+    ),
+    operation(
+        OperationId::EnableClient,
+        "POST",
+        "/admin/v1/clients/{client_id}/enable",
+        Role::Operator,
+        "Give a client tokens again",
+    ),
+    operation(OperationId::ReadOpenApi, "GET", "/admin/v1/openapi.json", Role::Viewer, "Read this document"),
+];
+
+const fn operation(
+    id: OperationId,
+    method: &'static str,
+    path: &'static str,
+    role: Role,
+    summary: &'static str,
+) -> Operation {
+    Operation { id, method, path, role, summary }
+}
+
+/// An operation with what its path names.
+#[derive(Debug)]
+pub(super) struct Matched {
+    pub(super) operation: &'static Operation,
+    pub(super) client_id: Option<String>,
+}
+
+/// The operation of a request. `HEAD` is a `GET` whose body is not sent (RFC 9110 §9.3.2).
+///
+/// # Errors
+/// [`Problem::NotFound`], or [`Problem::MethodNotAllowed`] with the methods that there are.
+pub(super) fn find(method: &Method, path: &str) -> Result<Matched, Problem> {
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    let here: Vec<_> =
+        OPERATIONS.iter().filter_map(|operation| Some((operation, fits(operation.path, path)?))).collect();
+    let allow = here.iter().map(|(operation, _)| operation.method).collect();
+    match here.into_iter().find(|(operation, _)| operation.method == method) {
+        Some((operation, client_id)) => Ok(Matched { operation, client_id }),
+        None if path_is_known(path) => Err(Problem::MethodNotAllowed(allow)),
+        None => Err(Problem::NotFound),
+    }
+}
+
+fn path_is_known(path: &str) -> bool {
+    OPERATIONS.iter().any(|operation| fits(operation.path, path).is_some())
+}
+
+/// What stands at `{client_id}`, if the path has this form. A path that can be read in two ways fits nothing.
+fn fits(template: &str, path: &str) -> Option<Option<String>> {
+    let (mut parts, mut client_id) = (path.split('/'), None);
+    for expected in template.split('/') {
+        match (expected, parts.next()?) {
+            ("{client_id}", "" | "." | "..") => return None,
+            ("{client_id}", part) => client_id = Some(decode(part)?),
+            (expected, part) if expected == part => {}
+            _ => return None,
+        }
+    }
+    parts.next().is_none().then_some(client_id)
+}
+
+/// Undoes percent-encoding (RFC 3986 §2.1).
+pub(super) fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                bytes.push(u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?);
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_leads_to_one_operation_or_to_none() {
+        let found = |method: Method, path: &str| {
+            find(&method, path).ok().map(|matched| (matched.operation.id, matched.client_id))
+        };
+        let some = |client_id: &str| Some(client_id.to_owned());
+        for (method, path, expected) in [
+            (Method::GET, "/admin/v1/clients", Some((OperationId::ListClients, None))),
+            (Method::HEAD, "/admin/v1/clients", Some((OperationId::ListClients, None))),
+            (Method::GET, "/admin/v1/clients/billing", Some((OperationId::ReadClient, some("billing")))),
+            (Method::GET, "/admin/v1/clients/a%2Fb%20c", Some((OperationId::ReadClient, some("a/b c")))),
+            (Method::GET, "/admin/v1/clients/a+b", Some((OperationId::ReadClient, some("a+b")))),
+            (Method::POST, "/admin/v1/clients/x/disable", Some((OperationId::DisableClient, some("x")))),
+            (Method::GET, "/admin/v1/clients/", None),
+            (Method::GET, "/admin/v1/clients/..", None),
+            (Method::GET, "/admin/v1/clients/x/", None),
+            (Method::GET, "/admin/v1/clients/%zz", None),
+            (Method::GET, "/admin/v1/clients/%f", None),
+            (Method::GET, "/admin/v1/clients/%ff", None),
+            (Method::GET, "//admin/v1/clients", None),
+            (Method::GET, "/admin/v1/clients/x/disable", None),
+        ] {
+            assert_eq!(found(method, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn rfc9110_15_5_6_another_method_is_told_which_there_are() {
+        let Err(Problem::MethodNotAllowed(allow)) = find(&Method::PUT, "/admin/v1/clients") else {
+            panic!("a problem")
+        };
+        assert_eq!(allow, ["GET", "POST"]);
+        assert!(matches!(find(&Method::PUT, "/nowhere"), Err(Problem::NotFound)));
+    }
+
+    #[test]
+    fn what_takes_something_away_for_good_needs_the_highest_role() {
+        for operation in OPERATIONS {
+            let expected = match operation.id {
+                OperationId::DeleteClient => Role::Admin,
+                id if id.is_change() => Role::Operator,
+                _ => Role::Viewer,
+            };
+            assert_eq!(operation.role, expected, "{:?}", operation.id);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Why something is not done: to operators a named reason, to whoever asked a constant text (RFC 9457).
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use crate::registry::fault::Complaint;
+
+/// Where the types of problems are explained; the name follows.
+pub(super) const TYPES: &str = "https://github.com/certbind/certbind/blob/main/docs/problems.md#";
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Nobody that may use the API.
+    AdminUnknown,
+    /// A web page asks, through somebody's browser: this is no API for browsers.
+    AskedByPage,
+    /// The audit log is required and cannot be written.
+    AuditUnavailable,
+    /// The body is not one JSON object.
+    BodyMalformed,
+    /// The body is larger than a registration can be.
+    BodyTooLarge,
+    /// The body did not come in time, or not whole.
+    BodyUnreadable,
+    /// There is such a client.
+    ClientExists,
+    /// The client has a file, which alone says how it is registered.
+    ClientInFile,
+    /// There is no such client.
+    ClientUnknown,
+    /// The body names another client than the path.
+    ClientOther,
+    /// `If-Match` or `If-None-Match` is malformed.
+    ConditionMalformed,
+    /// The body is of another media type; these are taken.
+    MediaType(&'static str),
+    /// The registration is refused (RFC 7591 §3.2.2), for all of this.
+    MetadataInvalid(Vec<Complaint>),
+    /// The path has other methods, these.
+    MethodNotAllowed(Vec<&'static str>),
+    /// No such path.
+    NotFound,
+    /// The client is not as `If-Match` says.
+    PreconditionFailed,
+    /// A change needs `If-Match`, so that nobody undoes another's.
+    PreconditionMissing,
+    /// A parameter of the query is unknown, repeated or malformed.
+    QueryMalformed(Option<&'static str>),
+    /// The role of whoever asks is too low.
+    RoleInsufficient,
+    /// The store does not answer.
+    StoreUnavailable,
+}
+
+impl Problem {
+    /// The stable name for the audit log; with hyphens it is the name of the type.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::AdminUnknown => "admin_unknown",
+            Self::AskedByPage => "asked_by_page",
+            Self::AuditUnavailable => "audit_unavailable",
+            Self::BodyMalformed => "body_malformed",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyUnreadable => "body_unreadable",
+            Self::ClientExists => "client_exists",
+            Self::ClientInFile => "client_in_file",
+            Self::ClientUnknown => "client_unknown",
+            Self::ClientOther => "client_other",
+            Self::ConditionMalformed => "condition_malformed",
+            Self::MediaType(_) => "media_type",
+            Self::MetadataInvalid(_) => "metadata_invalid",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::NotFound => "path_unknown",
+            Self::PreconditionFailed => "precondition_failed",
+            Self::PreconditionMissing => "precondition_missing",
+            Self::QueryMalformed(_) => "query_malformed",
+            Self::RoleInsufficient => "role_insufficient",
+            Self::StoreUnavailable => "store_unavailable",
+        }
+    }
+
+    /// The status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::BodyMalformed
+            | Self::ClientOther
+            | Self::ConditionMalformed
+            | Self::MetadataInvalid(_)
+            | Self::QueryMalformed(_) => StatusCode::BAD_REQUEST,
+            Self::AdminUnknown | Self::AskedByPage | Self::RoleInsufficient => StatusCode::FORBIDDEN,
+            Self::ClientUnknown | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyUnreadable => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientExists | Self::ClientInFile => StatusCode::CONFLICT,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::PreconditionMissing => StatusCode::PRECONDITION_REQUIRED,
+            Self::AuditUnavailable | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// One sentence, the same for every occurrence.
+    #[must_use]
+    pub const fn title(&self) -> &'static str {
+        match self {
+            Self::AdminUnknown => "You are nobody who may use this API.",
+            Self::AskedByPage => "A request with an Origin comes from a web page, and this API is not for browsers.",
+            Self::AuditUnavailable => "The audit log cannot be written, and no change is made without it.",
+            Self::BodyMalformed => "The body is not one JSON object without repeated members.",
+            Self::BodyTooLarge => "The body is too large.",
+            Self::BodyUnreadable => "The body did not arrive in time, or not whole.",
+            Self::ClientExists => "There is a client with this client_id.",
+            Self::ClientInFile => "A file in clients.dir registers this client; change the file.",
+            Self::ClientUnknown => "There is no such client.",
+            Self::ClientOther => "The client_id in the body is not that of the path.",
+            Self::ConditionMalformed => "If-Match takes * or one strong entity tag, If-None-Match on a change takes *.",
+            Self::MediaType(_) => "The body has a media type that is not taken here.",
+            Self::MetadataInvalid(_) => "The registration is refused.",
+            Self::MethodNotAllowed(_) => "This path has other methods.",
+            Self::NotFound => "There is nothing at this path.",
+            Self::PreconditionFailed => "The client is not as the condition says; look at it again.",
+            Self::PreconditionMissing => "Say which state you change: If-Match with the ETag, or *.",
+            Self::QueryMalformed(_) => "A parameter of the query is unknown, repeated or malformed.",
+            Self::RoleInsufficient => "Your role does not permit this.",
+            Self::StoreUnavailable => "The store does not answer; nothing is known to have changed.",
+        }
+    }
+
+    /// Whether it is about who asks.
+    #[must_use]
+    pub const fn is_about_access(&self) -> bool {
+        matches!(self, Self::AdminUnknown | Self::AskedByPage | Self::RoleInsufficient)
+    }
+
+    /// The members of the answer.
+    #[must_use]
+    pub fn to_json(&self, request_id: &str) -> Value {
+        let mut members = json!({
+            "type": format!("{TYPES}{}", self.reason().replace('_', "-")),
+            "title": self.title(),
+            "status": self.status().as_u16(),
+            "request_id": request_id,
+        });
+        match self {
+            Self::MetadataInvalid(complaints) => {
+                members["error"] = "invalid_client_metadata".into();
+                members["errors"] = complaints.iter().map(error).collect();
+            }
+            Self::QueryMalformed(Some(parameter)) => members["parameter"] = (*parameter).into(),
+            _ => {}
+        }
+        members
+    }
+}
+
+/// One thing that is wrong, with the member that it is about.
+fn error(complaint: &Complaint) -> Value {
+    let mut error = json!({ "detail": complaint.to_string() });
+    if let Some(member) = complaint.member() {
+        error["pointer"] = format!("#/{}", member.replace('~', "~0").replace('/', "~1").replacen('.', "/", 1)).into();
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use certbind_proto::client::MetadataFault;
+
+    use super::*;
+
+    #[test]
+    fn rfc9457_3_1_a_problem_has_a_type_a_title_and_its_status() {
+        let complaints = vec![
+            Complaint::Metadata(MetadataFault::AudienceMissing),
+            Complaint::Metadata(MetadataFault::SubjectCount(0)),
+            Complaint::UnknownKey { key: "a/b".into(), meant: None },
+        ];
+        assert_eq!(
+            Problem::MetadataInvalid(complaints).to_json("id"),
+            json!({
+                "type": format!("{TYPES}metadata-invalid"),
+                "title": "The registration is refused.",
+                "status": 400,
+                "request_id": "id",
+                "error": "invalid_client_metadata",
+                "errors": [
+                    {
+                        "pointer": "#/certbind/audiences",
+                        "detail": "certbind.audiences: name at least one resource, the first is the default audience (RFC 9068 §3)",
+                    },
+                    { "detail": "tls_client_auth: exactly one tls_client_auth_* name, not 0 (RFC 8705 §2.1.2)" },
+                    { "pointer": "#/a~1b", "detail": "a/b: there is no such key" },
+                ],
+            })
+        );
+    }
+}

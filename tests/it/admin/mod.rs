@@ -1,0 +1,7 @@
+//! The admin API as its callers meet it: the real binary, a real socket.
+
+mod changes;
+mod listing;
+mod problems;
+mod rig;
+mod socket;
