@@ -21,7 +21,7 @@ use super::Exit;
 use super::dev::caller::{Answer, Caller};
 use super::dev::running::Running;
 use super::dev::setup::Setup;
-use crate::http::TOKEN_PATH;
+use crate::http::{REVOKE_PATH, TOKEN_PATH};
 
 /// How long a revocation may take until it is in force.
 const REVOCATION_DEADLINE: Duration = Duration::from_secs(5);
@@ -115,6 +115,13 @@ async fn play(scene: &mut Scene<'_>, running: &Running, pki: &DevPki) -> anyhow:
     let (answer, took) = timed(server.post(TOKEN_PATH, &by_assertion)).await?;
     scene.line("the same assertion is sent a second time", &answer, took, is_invalid_client(&answer))?;
 
+    let revoke = Form::default().with("client_id", "billing").with("token", &token);
+    let (answer, took) = timed(server.post(REVOKE_PATH, &revoke)).await?;
+    scene.line("billing takes its token back", &answer, took, answer.status == 200)?;
+    let (answer, took) = timed(until_api_refuses(&mut api, &token)).await?;
+    let refused = answer.status == 401 && answer.error() == Some("invalid_token");
+    scene.line("the API has polled what is revoked, and refuses that token", &answer, took, refused)?;
+
     let validity = Validity::days_from(SystemClock.now().unix() - 60, 1);
     setup.replace_crl(&(pki.revoke(2, &[&pki.billing], validity)?.pem() + &pki.root_crl.pem()))?;
     let (answer, took) = timed(until_refused(&mut server, &by_certificate)).await?;
@@ -165,6 +172,18 @@ async fn until_refused(server: &mut Caller, form: &Form) -> anyhow::Result<Answe
     let started = Instant::now();
     loop {
         let answer = server.post(TOKEN_PATH, form).await?;
+        if answer.status != 200 || started.elapsed() > REVOCATION_DEADLINE {
+            return Ok(answer);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Repeats a request until the API refuses it.
+async fn until_api_refuses(api: &mut Caller, token: &str) -> anyhow::Result<Answer> {
+    let started = Instant::now();
+    loop {
+        let answer = api.get("/payments", token).await?;
         if answer.status != 200 || started.elapsed() > REVOCATION_DEADLINE {
             return Ok(answer);
         }

@@ -366,6 +366,11 @@ pub const REASONS: &[Reason] = &[
         "Add the list of each CA in the chain to crl, the root's as well.",
     ),
     reason(
+        "revocation_stale",
+        "The resource server does not know what the issuer revoked lately: it has no list, one that is too old, or no answer about the token. The token itself may be good, so the answer is 503.",
+        "Look whether the resource server reaches the issuer, and whether the issuer reaches its store: without it the list grows old. docs/revocation.md says how long that is borne.",
+    ),
+    reason(
         "revocations_full",
         "As many revocations are in force as the published list may hold, so a client's own was not taken. Those by operators and revocation lists still are.",
         "Find the client that revokes without end in the audit log, or shorten tokens.lifetime: a revocation is kept until its token is over.",

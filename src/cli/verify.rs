@@ -12,7 +12,7 @@ use certbind_proto::cert::Certificate;
 use certbind_proto::jws::Parsed;
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::{Clock as _, SystemClock, Timestamp};
-use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier};
+use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier, Polling, Revocation};
 use certbind_verify::{Algorithms, Demand, Settings};
 use clap::Args;
 use rustls_pki_types::CertificateDer;
@@ -38,6 +38,9 @@ pub(super) struct VerifyArgs {
     /// The scope that the token must carry.
     #[arg(long)]
     scope: Option<String>,
+    /// Look as well whether the issuer's list of what is revoked has the token, its certificate or its client.
+    #[arg(long)]
+    revocations: bool,
 }
 
 /// Prints each check and why it passed or failed, and then the verdict of the verifier itself.
@@ -65,12 +68,21 @@ pub(super) fn run(args: &VerifyArgs, environment: &Environment, out: &mut dyn Wr
     };
     let settings = Settings::new(&issuer, &audience);
     let expect = Expect { issuer: &issuer, audience: &audience, clock_skew: settings.clock_skew };
+    let revocation = match args.revocations {
+        true => Revocation::Polled(Polling::default()),
+        false => Revocation::Ignored,
+    };
     let fetching = fetch::Settings::new(roots(&args.server, environment)?, AddressPolicy::AllowPrivate);
+    let fetching = fetch::Settings { revocation, ..fetching };
     let verifier = OnlineVerifier::new(settings, fetching)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if !runtime.block_on(verifier.warm_up(now)) {
-        writeln!(io::stderr(), "certbind: the keys of {issuer} cannot be fetched")?;
+        let lacking = match verifier.offline().keys().set(now) {
+            Some(_) => "the list of what is revoked",
+            None => "the keys",
+        };
+        writeln!(io::stderr(), "certbind: {lacking} of {issuer} cannot be fetched")?;
         return Ok(Exit::Unreachable);
     }
     let keys = verifier.offline().keys().set(now).unwrap_or_default();
@@ -79,6 +91,11 @@ pub(super) fn run(args: &VerifyArgs, environment: &Environment, out: &mut dyn Wr
         report.claims(&claims)?;
         report.say("presented", certificate.map_or("no certificate".to_owned(), |own| format!("x5t#S256 {own}")))?;
         report.step("binding", binding::check(claims.cnf.as_ref(), certificate.as_ref(), demand.binding))?;
+        if let Some(list) = verifier.offline().revocations() {
+            let as_of = list.as_of().map_or("never".to_owned(), |time| time.to_string());
+            report.say("revoked", format!("a list of {} entries, complete up to {as_of}", list.len()))?;
+            report.step("revocation", list.find(&claims).map_or(Ok(()), Err))?;
+        }
         let lacking = demand.scope.difference(&claims.scope);
         let has_scope = if lacking.is_empty() { Ok(()) } else { Err(format!("lacks {lacking}")) };
         report.step("scope", has_scope)?;

@@ -31,6 +31,9 @@ pub struct DevPki {
     /// ES256, the key of `batch`'s assertions, with a certificate for it that an `x5c` may carry.
     pub batch_assertion: Identity,
 
+    /// The protected API itself, when it asks the server something: `tls_client_auth` by `spiffe://certbind.dev/api`.
+    pub api: Client,
+
     /// `tls_client_auth` by `CN=by-dn,OU=Payments,O=certbind dev` (as RFC 4514 prints it), and by nothing else: no alternative names.
     pub by_dn: Client,
     /// `tls_client_auth` by the DNS name `by-dns.certbind.dev`.
@@ -83,6 +86,7 @@ impl DevPki {
             ledger: Client { name: "ledger", identity: Identity::self_signed(&ledger)? },
             batch: client("batch", |spec| spec.uri("spiffe://certbind.dev/batch"))?,
             batch_assertion: Identity::self_signed(&assertion)?,
+            api: client("api", |spec| spec.uri("spiffe://certbind.dev/api"))?,
             by_dn: client("by-dn", |mut spec| {
                 spec.subject.insert(1, rdn("OU", "Payments"));
                 spec
@@ -104,11 +108,12 @@ impl DevPki {
 
     /// All who hold a certificate, good or bad.
     #[must_use]
-    pub fn clients(&self) -> [&Client; 11] {
+    pub fn clients(&self) -> [&Client; 12] {
         [
             &self.billing,
             &self.ledger,
             &self.batch,
+            &self.api,
             &self.by_dn,
             &self.by_dns,
             &self.by_email,

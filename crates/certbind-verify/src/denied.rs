@@ -16,9 +16,18 @@ pub enum Fault {
     /// The token does not belong to the certificate.
     #[error("{0}")]
     Binding(#[from] BindingFault),
+    /// The certificate that the token is bound to was revoked.
+    #[error("the certificate that the token is bound to was revoked")]
+    CertificateRevoked,
     /// There are no keys of the issuer, or they are too old to be relied on.
     #[error("the issuer's keys are not at hand")]
     KeysUnavailable,
+    /// What the issuer revoked lately is not known.
+    #[error("it is not known what the issuer revoked lately")]
+    RevocationStale,
+    /// The token was revoked, or all that its client had.
+    #[error("the token was revoked (RFC 7009 §2)")]
+    Revoked,
     /// The token does not allow what the route demands.
     #[error("the token has not all of the scope that the route demands (RFC 6750 §3.1)")]
     ScopeMissing,
@@ -31,13 +40,15 @@ pub enum Fault {
 }
 
 /// Every name that [`Denied::reason`] can give, in alphabetical order.
-pub const REASONS: [&str; 20] = [
+pub const REASONS: [&str; 23] = [
     "alg_not_allowed",
     "binding_mismatch",
     "certificate_missing",
+    "certificate_revoked",
     "confirmation_unknown",
     "key_unknown",
     "keys_unavailable",
+    "revocation_stale",
     "scheme_not_bearer",
     "scope_missing",
     "token_audience",
@@ -48,6 +59,7 @@ pub const REASONS: [&str; 20] = [
     "token_missing",
     "token_not_yet_valid",
     "token_repeated",
+    "token_revoked",
     "token_signature",
     "token_too_old",
     "token_type",
@@ -61,7 +73,10 @@ impl Fault {
         match self {
             Self::Bearer(fault) => fault.reason(),
             Self::Binding(fault) => fault.reason(),
+            Self::CertificateRevoked => "certificate_revoked",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::RevocationStale => "revocation_stale",
+            Self::Revoked => "token_revoked",
             Self::ScopeMissing => "scope_missing",
             Self::Token(fault) => fault.reason(),
             Self::TooOld => "token_too_old",
@@ -73,8 +88,10 @@ impl Fault {
     pub const fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Bearer(fault) => fault.code(),
-            Self::Binding(_) | Self::Token(_) | Self::TooOld => Some(ErrorCode::InvalidToken),
-            Self::KeysUnavailable => Some(ErrorCode::TemporarilyUnavailable),
+            Self::Binding(_) | Self::CertificateRevoked | Self::Revoked | Self::Token(_) | Self::TooOld => {
+                Some(ErrorCode::InvalidToken)
+            }
+            Self::KeysUnavailable | Self::RevocationStale => Some(ErrorCode::TemporarilyUnavailable),
             Self::ScopeMissing => Some(ErrorCode::InsufficientScope),
         }
     }
@@ -109,7 +126,7 @@ impl Denied {
         Self { fault, status, challenge: challenge.map(|challenge| challenge.to_string()) }
     }
 
-    /// The HTTP status: 400, 401, 403, or 503 when the issuer's keys are not at hand.
+    /// The HTTP status: 400, 401, 403, or 503 when the issuer's keys, or what it revoked lately, are not at hand.
     #[must_use]
     pub const fn status(&self) -> u16 {
         self.status

@@ -17,32 +17,35 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The order is fixed: header → signature → claims → binding → age → scope. The certificate is the leaf that the client
+//! The order is fixed: header → signature → claims → binding → revocation → age → scope. The certificate is the leaf that the client
 //! **proved** on the connection which carries the request; it need not be valid or come from a known authority, as the
 //! issuer decided about it when it made the token (RFC 8705 §6.2).
 //!
 //! Tokens are checked offline, so a token that was revoked is good until it expires: keep lifetimes short (5 minutes is
-//! certbind's default), or demand a [`max_age`](Demand::max_age) where that is too long (FAPI 2.0 §5.3.4).
+//! certbind's default), or demand a [`max_age`](Demand::max_age) where that is too long (FAPI 2.0 §5.3.4), or give the
+//! verifier the issuer's list of what it [revoked](Revocations).
 //!
-//! With the feature `fetch`, `fetch::OnlineVerifier` gets the issuer's keys over HTTPS and keeps them fresh. Without it
-//! nothing here waits or opens a socket.
+//! With the feature `fetch`, `fetch::OnlineVerifier` gets the issuer's keys over HTTPS and keeps them fresh, and polls that
+//! list or asks the issuer about each token. Without it nothing here waits or opens a socket.
 
 mod demand;
 mod denied;
 #[cfg(feature = "fetch")]
 pub mod fetch;
 mod keys;
+mod revocations;
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use certbind_proto::access_token::{self, AccessToken, Expect, TokenFault};
+use certbind_proto::access_token::{self, Expect, TokenFault};
 use certbind_proto::bearer;
 use certbind_proto::binding;
 use certbind_proto::jws::Parsed;
 
+pub use certbind_proto::access_token::AccessToken;
 pub use certbind_proto::binding::Requirement;
 pub use certbind_proto::jwk::JwkSet;
 pub use certbind_proto::jws::{Algorithm, Algorithms};
@@ -53,6 +56,7 @@ pub use certbind_proto::time::{Clock, SystemClock, Timestamp};
 pub use demand::Demand;
 pub use denied::{Denied, Fault, REASONS};
 pub use keys::Keys;
+pub use revocations::{ListRefused, Policy, Revocations, Taken, WhenStale};
 
 /// What all tokens are held against.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +92,7 @@ impl Settings {
 pub struct Verifier {
     settings: Settings,
     keys: Keys,
+    revocations: Option<Revocations>,
 }
 
 /// A token that is good for this request. Only [`Verifier`] makes one.
@@ -100,7 +105,14 @@ impl Verifier {
     /// With the keys of the issuer that the settings name.
     #[must_use]
     pub const fn new(settings: Settings, keys: Keys) -> Self {
-        Self { settings, keys }
+        Self { settings, keys, revocations: None }
+    }
+
+    /// The same, which denies what this list has. Whoever runs the service sees to it that the list is renewed;
+    /// `fetch::OnlineVerifier` does.
+    #[must_use]
+    pub fn with_revocations(self, revocations: Revocations) -> Self {
+        Self { revocations: Some(revocations), ..self }
     }
 
     /// Decides about one request.
@@ -134,6 +146,12 @@ impl Verifier {
         &self.keys
     }
 
+    /// What the issuer revoked, if that is looked at.
+    #[must_use]
+    pub const fn revocations(&self) -> Option<&Revocations> {
+        self.revocations.as_ref()
+    }
+
     fn decide<'a>(
         &self,
         authorization: impl IntoIterator<Item = &'a [u8]>,
@@ -143,6 +161,9 @@ impl Verifier {
     ) -> Result<Verified, Fault> {
         let token = self.read(bearer::token(authorization.into_iter())?, now)?;
         binding::check(token.cnf.as_ref(), certificate, demand.binding)?;
+        if let Some(revocations) = &self.revocations {
+            revocations.check(&token, self.settings.clock_skew, now)?;
+        }
         demand.check(&token, self.settings.clock_skew, now)?;
         Ok(Verified { token })
     }

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use certbind_proto::time::{Clock, SystemClock};
-use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier};
+use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier, Polling, Revocation};
 use certbind_verify::{Demand, Denied, Verified};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -19,6 +20,9 @@ use tokio::task::JoinHandle;
 
 use super::setup::{SCOPE, Setup};
 use crate::net::{self, Capacity, ConnInfo, Listener, Reply, Service, Transport, tls};
+
+/// How often this API asks what is revoked. In production ten seconds will do.
+const POLL: Duration = Duration::from_millis(500);
 
 /// The one resource of this API.
 const PATH: &str = "/payments";
@@ -38,7 +42,10 @@ impl Api {
     /// When the certificates cannot be used.
     pub async fn start(listener: Listener, setup: &Setup) -> anyhow::Result<Self> {
         let payments = Payments::new(setup)?;
-        anyhow::ensure!(payments.verifier.warm_up(SystemClock.now()).await, "the API cannot get the server's keys");
+        anyhow::ensure!(
+            payments.verifier.warm_up(SystemClock.now()).await,
+            "the API cannot get the server's keys and its list of what is revoked"
+        );
         let settings = net::Settings {
             name: "api".into(),
             transport: Transport::Tls(Arc::new(tls::Acceptor::new(&tls_settings(setup)?)?)),
@@ -89,7 +96,8 @@ impl Payments {
     fn new(setup: &Setup) -> anyhow::Result<Self> {
         let roots = CertificateDer::pem_file_iter(setup.path("ca.pem"))?.collect::<Result<_, _>>()?;
         let settings = certbind_verify::Settings::new(setup.issuer(), setup.resource());
-        let fetch = fetch::Settings::new(roots, AddressPolicy::AllowPrivate);
+        let revocation = Revocation::Polled(Polling { every: POLL, ..Polling::default() });
+        let fetch = fetch::Settings { revocation, ..fetch::Settings::new(roots, AddressPolicy::AllowPrivate) };
         let demand = Demand { scope: SCOPE.parse()?, ..Demand::default() };
         Ok(Self { verifier: OnlineVerifier::new(settings, fetch).context("no verifier")?, demand })
     }

@@ -12,6 +12,8 @@ use certbind_proto::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::http::{INTROSPECT_PATH, REVOKE_PATH, TOKEN_PATH};
+
 /// How long the certificates last, in days.
 const DAYS: i64 = 365;
 
@@ -149,7 +151,9 @@ impl Setup {
     fn dev_json(&self) -> Value {
         json!({
             "issuer": self.issuer,
-            "token_endpoint": format!("{}/oauth2/token", self.issuer),
+            "token_endpoint": format!("{}{TOKEN_PATH}", self.issuer),
+            "introspection_endpoint": format!("{}{INTROSPECT_PATH}", self.issuer),
+            "revocation_endpoint": format!("{}{REVOKE_PATH}", self.issuer),
             "jwks_uri": format!("{}/.well-known/jwks.json", self.issuer),
             "ca": self.path("ca.pem"),
             "api": format!("{}/payments", self.resource),
@@ -221,7 +225,17 @@ audit  = "file:audit.jsonl"
             let text = format!("client_id = \"{client_id}\"\n{method}{common}{own}");
             self.write(&format!("clients.d/{client_id}.toml"), &text)?;
         }
-        Ok(())
+        self.write("clients.d/api.toml", &self.resource_server())
+    }
+
+    /// The API may ask about tokens, and gets none.
+    fn resource_server(&self) -> String {
+        format!(
+            "client_id = \"api\"\ngrant_types = []\ntoken_endpoint_auth_method = \"tls_client_auth\"\n\
+             tls_client_auth_san_uri = \"spiffe://certbind.dev/api\"\n\n[certbind]\ntrust = \"dev\"\n\
+             resource_server = [\"{}\"]\n",
+            self.resource
+        )
     }
 
     /// The public half of the key that `batch` signs its assertions with.

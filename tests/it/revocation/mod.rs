@@ -4,6 +4,7 @@ mod introspect;
 mod list;
 mod revoke;
 mod signed;
+mod verifier;
 
 use crate::support::setup::client;
 use crate::support::{API, Ask, PKI, Setup};

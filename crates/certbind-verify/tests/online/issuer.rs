@@ -21,6 +21,8 @@ pub(crate) const ALWAYS: Validity = Validity { not_before: 0, not_after: 4_102_4
 pub(crate) const AUDIENCE: &str = "https://localhost/payments";
 pub(crate) const METADATA: &str = "/.well-known/oauth-authorization-server";
 pub(crate) const JWKS: &str = "/jwks.json";
+pub(crate) const LIST: &str = "/revocations";
+pub(crate) const INTROSPECT: &str = "/introspect";
 
 /// What is sent for a path.
 #[derive(Clone)]
@@ -35,7 +37,15 @@ pub(crate) struct StubIssuer {
     pub(crate) address: SocketAddr,
     authority: Issuer,
     routes: Arc<Mutex<HashMap<String, Answer>>>,
-    hits: Arc<Mutex<HashMap<String, usize>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl StubIssuer {
@@ -44,16 +54,23 @@ impl StubIssuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = acceptor(&authority.leaf(&LeafSpec::server(ALWAYS)).unwrap());
-        let (routes, hits) = <(Arc<Mutex<HashMap<_, _>>>, Arc<Mutex<HashMap<_, _>>>)>::default();
-        let (shared, counted) = (routes.clone(), hits.clone());
+        let (routes, seen) = <(Arc<Mutex<HashMap<_, _>>>, Arc<Mutex<Vec<_>>>)>::default();
+        let (shared, noted) = (routes.clone(), seen.clone());
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let (acceptor, routes, hits) = (acceptor.clone(), shared.clone(), counted.clone());
-                tokio::spawn(async move { converse(acceptor.accept(tcp).await?, &routes, &hits).await });
+                let (acceptor, routes, seen) = (acceptor.clone(), shared.clone(), noted.clone());
+                tokio::spawn(async move { converse(acceptor.accept(tcp).await?, &routes, &seen).await });
             }
         });
-        let issuer = Self { address, authority, routes, hits };
-        issuer.answers(METADATA, &json!({ "issuer": issuer.url(), "jwks_uri": format!("{}{JWKS}", issuer.url()) }));
+        let issuer = Self { address, authority, routes, seen };
+        let at = |path: &str| format!("{}{path}", issuer.url());
+        issuer.answers(
+            METADATA,
+            &json!({
+                "issuer": issuer.url(), "jwks_uri": at(JWKS), "certbind_revocation_list_uri": at(LIST),
+                "introspection_endpoint": at(INTROSPECT),
+            }),
+        );
         issuer
     }
 
@@ -90,7 +107,12 @@ impl StubIssuer {
 
     /// How often a path was asked for.
     pub(crate) fn hits(&self, path: &str) -> usize {
-        self.hits.lock().unwrap().get(path).copied().unwrap_or_default()
+        self.seen(path).len()
+    }
+
+    /// What came for a path.
+    pub(crate) fn seen(&self, path: &str) -> Vec<Seen> {
+        self.seen.lock().unwrap().iter().filter(|seen| seen.path == path).cloned().collect()
     }
 
     pub(crate) fn token(&self, signer: &Signer, certificate: &Thumbprint, now: Timestamp) -> String {
@@ -119,16 +141,19 @@ fn acceptor(identity: &Identity) -> TlsAcceptor {
 async fn converse(
     mut stream: TlsStream<TcpStream>,
     routes: &Mutex<HashMap<String, Answer>>,
-    hits: &Mutex<HashMap<String, usize>>,
+    seen: &Mutex<Vec<Seen>>,
 ) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
     }
-    let head = String::from_utf8_lossy(&head);
-    let path = head.split(' ').nth(1).unwrap_or_default();
-    *hits.lock().unwrap().entry(path.to_owned()).or_default() += 1;
-    let answer = routes.lock().unwrap().get(path).cloned().unwrap_or(Answer::Body("404 No", Vec::new()));
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).await?;
+    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    let answer = routes.lock().unwrap().get(&path).cloned().unwrap_or(Answer::Body("404 No", Vec::new()));
+    seen.lock().unwrap().push(Seen { path, head, body: String::from_utf8_lossy(&body).into_owned() });
     match answer {
         Answer::Body(status, body) => {
             let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());
