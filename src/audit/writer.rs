@@ -254,8 +254,7 @@ impl<P: Place> Writer<P> {
         if count > self.pending.len() {
             self.queue.told(lost);
         }
-        let synced = self.settle(count);
-        fault.map_or(synced, Err)
+        self.settle(count, fault)
     }
 
     /// Makes the next batch of what is pending; tells of lost lines once all others are in it.
@@ -275,17 +274,19 @@ impl<P: Place> Writer<P> {
         position
     }
 
-    /// These lines are written. Whoever waits for one hears of it when they are on disk.
-    fn settle(&mut self, count: usize) -> io::Result<()> {
+    /// These lines are written. Whoever waits for one hears of it when they are on disk, or that they are not; and then
+    /// finds that the log fails.
+    fn settle(&mut self, count: usize, fault: Option<io::Error>) -> io::Result<()> {
         let written: Vec<Line> = self.pending.drain(..count.min(self.pending.len())).collect();
         let is_wanted = written.iter().any(|line| line.wanted.is_some());
         let synced = if is_wanted { self.place.sync() } else { Ok(()) };
         let outcome = synced.as_ref().copied().map_err(|_| AuditUnavailable);
+        self.report(fault.as_ref().or(synced.as_ref().err()));
         self.queue.free(written.iter().map(|line| line.room).sum());
         for wanted in written.into_iter().filter_map(|line| line.wanted) {
             wanted.settle(outcome);
         }
-        synced
+        fault.map_or(synced, Err)
     }
 
     /// What is waited for must not be written once its receipt says that it is not.

@@ -1,4 +1,4 @@
-//! `certbind audit`: reads the audit log and says whether it is whole.
+//! `certbind audit`: looks into the audit log, and says whether it is whole.
 
 use std::io::Write;
 
@@ -8,6 +8,9 @@ use super::Exit;
 use crate::config::Environment;
 
 mod files;
+mod search;
+mod show;
+mod tail;
 mod verify;
 
 /// `certbind audit …`
@@ -15,6 +18,10 @@ mod verify;
 pub(super) enum AuditCommand {
     /// Say whether lines were changed, taken out, put in or moved; the files may come in any order.
     Verify(verify::VerifyArgs),
+    /// Print the lines that answer a question, oldest first.
+    Search(search::SearchArgs),
+    /// Print the last lines, and with --follow those that come.
+    Tail(tail::TailArgs),
 }
 
 /// Runs one of them.
@@ -24,5 +31,7 @@ pub(super) enum AuditCommand {
 pub(super) fn run(command: &AuditCommand, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
     match command {
         AuditCommand::Verify(args) => verify::run(args, environment, out),
+        AuditCommand::Search(args) => search::run(args, environment, out),
+        AuditCommand::Tail(args) => tail::run(args, environment, out),
     }
 }

@@ -37,6 +37,12 @@ impl Thumbprint {
         Self(hash)
     }
 
+    /// From the hash itself.
+    #[must_use]
+    pub const fn from_bytes(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
     /// From its text form.
     ///
     /// # Errors

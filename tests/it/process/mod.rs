@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_required;
+mod audit_search;
 pub(crate) mod client;
 mod configuration;
 mod fleet;

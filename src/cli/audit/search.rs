@@ -1,0 +1,234 @@
+//! `audit search`: the lines that answer a question, in one pass and constant memory.
+
+use std::io::{self, Write};
+
+use certbind_proto::thumbprint::Thumbprint;
+use certbind_proto::time::{Clock as _, SystemClock, Timestamp, parse_duration};
+use clap::{Args, ValueEnum};
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{Date, OffsetDateTime, Time};
+
+use super::files::{FileArgs, in_order};
+use super::show::{Printer, Seen};
+use crate::audit::lines::Lines;
+use crate::cli::Exit;
+use crate::cli::config::Output;
+use crate::config::Environment;
+
+/// How many lines that cannot be read are told one by one.
+const TOLD: u64 = 10;
+
+/// What to look for; a line has to fit all of it.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SearchArgs {
+    #[command(flatten)]
+    files: FileArgs,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// No more lines than this.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// How to print; `json` prints each line as it stands in the file.
+    #[arg(short, long, value_enum, default_value_t = Output::Plain)]
+    output: Output,
+}
+
+#[derive(Args, Debug, Default)]
+struct Wanted {
+    /// Of this client.
+    #[arg(long, value_name = "ID")]
+    client: Option<String>,
+    /// With this reason.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Of this kind, as in `token.refused`.
+    #[arg(long)]
+    event: Option<String>,
+    /// About the token with this id.
+    #[arg(long)]
+    jti: Option<String>,
+    /// About the request whose answer had this `X-Request-Id`.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// About tokens bound to this certificate: `x5t#S256`, or SHA-256 in hexadecimal as openssl prints it.
+    #[arg(long, value_name = "HASH", value_parser = thumbprint)]
+    thumbprint: Option<Thumbprint>,
+    /// From this time on: 2026-11-22T09:30:00Z, 2026-11-22, or 2h for two hours ago.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Before this time.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Timestamp>,
+    /// With this outcome.
+    #[arg(long, value_enum)]
+    outcome: Option<Outcome>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Outcome {
+    Success,
+    Failure,
+}
+
+/// Prints the lines that fit, oldest first. A line that cannot be read is told and passed over.
+pub(super) fn run(args: &SearchArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let filter = Filter::new(&args.wanted);
+    let mut printer = Printer::start(out, args.output)?;
+    let (mut left, mut unreadable) = (args.limit.unwrap_or(u64::MAX), 0);
+    for source in in_order(args.files.paths(environment)?)? {
+        let name = source.name.clone();
+        let mut lines = Lines::new(source.read()?);
+        while left > 0
+            && let Some(line) = lines.next_line()?
+        {
+            match Seen::parse(line.bytes).filter(|_| line.is_whole) {
+                Some(seen) if filter.fits(&seen) => {
+                    printer.line(line.bytes, &seen)?;
+                    left -= 1;
+                }
+                Some(_) => {}
+                None => {
+                    unreadable += 1;
+                    if unreadable <= TOLD {
+                        writeln!(io::stderr(), "{name}:{}: no line of the log, passed over", line.number)?;
+                    }
+                }
+            }
+        }
+    }
+    if unreadable > TOLD {
+        writeln!(io::stderr(), "and {} more; `certbind audit verify` tells what they are", unreadable - TOLD)?;
+    }
+    printer.flush()?;
+    Ok(Exit::Done)
+}
+
+/// What a line is held against: texts, as they stand in it.
+struct Filter {
+    members: [Option<String>; 7],
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl Filter {
+    fn new(wanted: &Wanted) -> Self {
+        let outcome = wanted.outcome.map(|outcome| match outcome {
+            Outcome::Success => "success".to_owned(),
+            Outcome::Failure => "failure".to_owned(),
+        });
+        Self {
+            members: [
+                wanted.client.clone(),
+                wanted.reason.clone(),
+                wanted.event.clone(),
+                wanted.jti.clone(),
+                wanted.request_id.clone(),
+                wanted.thumbprint.map(|thumbprint| thumbprint.to_string()),
+                outcome,
+            ],
+            since: wanted.since.map(|since| since.to_string()),
+            until: wanted.until.map(|until| until.to_string()),
+        }
+    }
+
+    fn fits(&self, seen: &Seen<'_>) -> bool {
+        let found = [
+            &seen.client_id,
+            &seen.reason,
+            &seen.event,
+            &seen.jti,
+            &seen.request_id,
+            &seen.cnf_x5t_s256,
+            &seen.outcome,
+        ];
+        // All times have one form and one length, so their order is that of their texts.
+        self.since.as_deref().is_none_or(|since| since <= &*seen.ts)
+            && self.until.as_deref().is_none_or(|until| &*seen.ts < until)
+            && self
+                .members
+                .iter()
+                .zip(found)
+                .all(|(wanted, found)| wanted.is_none() || wanted.as_deref() == found.as_deref())
+    }
+}
+
+fn thumbprint(text: &str) -> Result<Thumbprint, String> {
+    let digits: String = text.chars().filter(|c| *c != ':').collect();
+    let pairs = (0..digits.len()).step_by(2).map(|at| digits.get(at..at + 2));
+    let bytes = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<Vec<u8>>>();
+    match bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
+        Some(hash) => Ok(Thumbprint::from_bytes(hash)),
+        None => Thumbprint::parse(text).map_err(|fault| fault.to_string()),
+    }
+}
+
+/// A moment, as people type it.
+fn moment(text: &str) -> Result<Timestamp, &'static str> {
+    if let Ok(ago) = parse_duration(text) {
+        return Ok(SystemClock.now().minus(ago));
+    }
+    let day = || Date::parse(text, format_description!("[year]-[month]-[day]")).ok();
+    let moment =
+        OffsetDateTime::parse(text, &Rfc3339).ok().or_else(|| Some(day()?.with_time(Time::MIDNIGHT).assume_utc()));
+    let moment = moment.ok_or("a time is 2026-11-22T09:30:00Z, 2026-11-22, or 2h for two hours ago")?;
+    let millis = i64::try_from(moment.unix_timestamp_nanos() / 1_000_000);
+    millis.map(Timestamp::from_millis).map_err(|_| "such a time is in no log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_moment_a_day_or_so_long_ago() {
+        for (text, expected) in [
+            ("2026-11-22T09:30:00Z", "2026-11-22T09:30:00.000Z"),
+            ("2026-11-22T10:30:00.5+01:00", "2026-11-22T09:30:00.500Z"),
+            ("2026-11-22", "2026-11-22T00:00:00.000Z"),
+        ] {
+            assert_eq!(moment(text).map(|found| found.to_string()).as_deref(), Ok(expected), "{text}");
+        }
+        let hour = std::time::Duration::from_secs(3600);
+        let ago = SystemClock.now().since(moment("1h").unwrap());
+        assert!(ago >= hour && ago < hour * 2);
+        for text in ["", "yesterday", "2026-13-01", "2026-11-22 09:30", "-5m"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_thumbprint_is_what_the_token_says_or_what_openssl_prints() {
+        let hash = Thumbprint::of_der(b"certificate");
+        let hex: Vec<String> = hash.as_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
+        for text in [hash.to_string(), hex.join(":"), hex.concat(), hex.concat().to_lowercase()] {
+            assert_eq!(thumbprint(&text), Ok(hash), "{text}");
+        }
+        for text in ["", "ab", "zz", "é", &hex[1..].join(":")] {
+            assert!(thumbprint(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_to_fit_all_that_is_asked() {
+        let line = br#"{"ts":"2026-11-22T09:30:00.000Z","event":"token.refused","outcome":"failure","client_id":"billing","reason":"crl_stale"}"#;
+        let seen = Seen::parse(line).unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        let at = |text: &str| Some(moment(text).unwrap());
+        for (wanted, fits) in [
+            (Wanted::default(), true),
+            (Wanted { client: text("billing"), reason: text("crl_stale"), ..Wanted::default() }, true),
+            (Wanted { client: text("billing"), reason: text("eku_missing"), ..Wanted::default() }, false),
+            (Wanted { client: text("bill"), ..Wanted::default() }, false),
+            (Wanted { jti: text("1"), ..Wanted::default() }, false),
+            (Wanted { outcome: Some(Outcome::Failure), ..Wanted::default() }, true),
+            (Wanted { outcome: Some(Outcome::Success), ..Wanted::default() }, false),
+            (Wanted { since: at("2026-11-22T09:30:00Z"), ..Wanted::default() }, true),
+            (Wanted { since: at("2026-11-22T09:30:01Z"), ..Wanted::default() }, false),
+            (Wanted { until: at("2026-11-22T09:30:00Z"), ..Wanted::default() }, false),
+            (Wanted { until: at("2026-11-23"), ..Wanted::default() }, true),
+        ] {
+            assert_eq!(Filter::new(&wanted).fits(&seen), fits, "{wanted:?}");
+        }
+    }
+}
