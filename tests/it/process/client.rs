@@ -108,7 +108,17 @@ impl Connection {
 
     /// A token request with this body and these headers added.
     pub(crate) async fn post(&mut self, body: String, headers: &[(&str, &str)]) -> Result<Answer, hyper::Error> {
-        let mut request = self.request(Method::POST, "/oauth2/token");
+        self.post_to("/oauth2/token", body, headers).await
+    }
+
+    /// A form to another endpoint.
+    pub(super) async fn post_to(
+        &mut self,
+        path: &str,
+        body: String,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, hyper::Error> {
+        let mut request = self.request(Method::POST, path);
         request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         for (name, value) in headers {
             request = request.header(*name, value.as_bytes());

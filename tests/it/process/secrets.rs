@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::client::{Asserter, billing, by_assertion, tls};
-use super::rig::{ISSUER, PKI, Process, Site, json_lines, within};
+use super::rig::{ISSUER, PKI, Process, Site, certbind, json_lines, output, within};
 
 /// The longest line of a log: what a peer sends is cut.
 const MAX_LINE: usize = 4096;
@@ -70,7 +70,10 @@ impl Run {
         let stdout = self.server.stdout();
         let stderr = self.server.stderr_at_end();
         let audit = fs::read_to_string(self.site.path("audit.jsonl")).unwrap();
-        for (name, text) in [("stdout", &stdout), ("stderr", &stderr), ("audit", &audit), ("metrics", &metrics)] {
+        let shown = commands(&self.site);
+        let all =
+            [("stdout", &stdout), ("stderr", &stderr), ("audit", &audit), ("metrics", &metrics), ("commands", &shown)];
+        for (name, text) in all {
             let found = self.secrets.iter().find(|secret| text.contains(secret.as_str()));
             assert_eq!(found, None, "a secret is in {name}");
         }
@@ -87,6 +90,22 @@ impl Run {
         assert_eq!(known, self.requests);
         events
     }
+}
+
+/// What the commands say that look into the log and at what it tells of.
+fn commands(site: &Site) -> String {
+    let mut said = String::new();
+    for command in
+        ["search -o plain", "search -o table", "search -o json", "tail -n 100000", "verify", "verify -o json"]
+    {
+        let mut certbind = certbind();
+        certbind.arg("audit").args(command.split(' ')).arg("audit.jsonl").current_dir(site.dir());
+        let (stdout, stderr, status) = output(&mut certbind);
+        assert!(status.success(), "{command}: {stderr}");
+        said.extend([stdout, stderr]);
+    }
+    assert!(said.contains("client_unknown"), "they say something");
+    said
 }
 
 /// Every private key of the site and of the store, in every notation in which it could be printed.
@@ -132,6 +151,7 @@ async fn attack_61_no_secret_is_logged_whatever_happens_at_whatever_level() {
     wrong_assertions(&mut run).await;
     wrong_methods(&mut run).await;
     wrong_requests(&mut run).await;
+    tokens_in_hand(&mut run).await;
 
     let events = run.finish().await;
     let reasons: BTreeSet<&str> = events.iter().filter_map(|event| event["reason"].as_str()).collect();
@@ -288,6 +308,34 @@ async fn wrong_requests(run: &mut Run) {
         let mut connection = run.server.connect(who, version).await.unwrap();
         for path in ["/oauth2/token", "/nowhere", "/.well-known/jwks.json"] {
             connection.get(&format!("{path}?access_token={assertion}")).await.unwrap();
+        }
+    }
+}
+
+/// Good, spoilt and foreign tokens, where tokens are asked about and taken back.
+async fn tokens_in_hand(run: &mut Run) {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let mut connection = run.server.connect(Some(&PKI.billing.identity), version).await.unwrap();
+        let answer = connection.token(&billing()).await.unwrap();
+        let (token, assertion) = (answer.access_token(), Asserter::batch().fresh());
+        run.requests.insert(answer.request_id().to_owned());
+        run.keep(&token);
+        run.keep(&assertion);
+        let of_billing = |token: &str| form(&[("client_id", "billing"), ("token", token), ("token_type_hint", token)]);
+        let bodies = [
+            of_billing(&assertion),
+            of_billing(&token.replace('.', "")),
+            format!("{}&token={token}", of_billing(&token)),
+            form(&[("client_id", "nobody"), ("token", &token)]),
+            by_assertion(&assertion).with("token", &token).encode(),
+            of_billing(&token),
+            of_billing(&token),
+        ];
+        for path in ["/oauth2/introspect", "/oauth2/revoke"] {
+            for body in &bodies {
+                let answer = connection.post_to(path, body.clone(), &[]).await.unwrap();
+                run.requests.insert(answer.request_id().to_owned());
+            }
         }
     }
 }
