@@ -10,7 +10,6 @@ mod files;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -137,21 +136,10 @@ impl TrustGroup {
         Ok(Self { name: name.to_owned(), policy, files: None, snapshot })
     }
 
-    /// A group over PEM or DER files, which [`TrustGroup::refresh`] looks at again.
-    ///
-    /// # Errors
-    /// [`FilesFault`] when a file cannot be read or its content must not be used.
-    pub fn load(
-        name: &str,
-        policy: Policy,
-        ca: PathBuf,
-        crls: Vec<PathBuf>,
-        now: Timestamp,
-    ) -> Result<Self, FilesFault> {
-        let files = Files::new(ca, crls);
-        let (anchors, crls) = files.read()?;
-        let group = Self::new(name, policy, anchors, &crls, now)?;
-        Ok(Self { files: Some(files), ..group })
+    /// The same, which [`TrustGroup::refresh`] holds against these files from now on. It was made from them.
+    #[must_use]
+    pub fn following(self, files: Files) -> Self {
+        Self { files: Some(files), ..self }
     }
 
     /// Reads the files again if one of them is another one than before (inode, size, times), or if time has made good what

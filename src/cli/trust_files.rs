@@ -7,7 +7,7 @@ use certbind_proto::time::Timestamp;
 
 use super::Unusable;
 use super::report::Reporter;
-use crate::authn::trust::{ClientAuthEku, CrlStale, Policy, Refreshed, TrustGroup, TrustGroups};
+use crate::authn::trust::{ClientAuthEku, CrlStale, Files, Policy, Refreshed, TrustGroup, TrustGroups};
 use crate::config::{self, Config, Environment, TrustFiles};
 
 /// The groups of the configuration. A group whose certificates and lists all lie in files follows them; one that came
@@ -48,14 +48,13 @@ fn load_one(
     environment: &Environment,
     now: Timestamp,
 ) -> anyhow::Result<Arc<TrustGroup>> {
-    let loaded = match paths(group, environment) {
-        Some((ca, crls)) => TrustGroup::load(&group.name, policy(group), ca, crls, now).map_err(anyhow::Error::from),
-        None => {
-            let crls: Vec<_> = files.crls.into_iter().map(|list| list.der).collect();
-            TrustGroup::new(&group.name, policy(group), files.anchors, &crls, now).map_err(anyhow::Error::from)
-        }
-    };
-    loaded.map(Arc::new).map_err(|fault| Unusable(format!("trust group `{}`: {fault:#}", group.name)).into())
+    let crls: Vec<_> = files.crls.into_iter().map(|list| list.der).collect();
+    let loaded = TrustGroup::new(&group.name, policy(group), files.anchors, &crls, now)
+        .map_err(|fault| Unusable(format!("trust group `{}`: {fault}", group.name)))?;
+    Ok(Arc::new(match paths(group, environment) {
+        Some((ca, crls)) => loaded.following(Files::read_before(ca, crls, &files.seen)),
+        None => loaded,
+    }))
 }
 
 fn paths(group: &config::TrustGroup, environment: &Environment) -> Option<(PathBuf, Vec<PathBuf>)> {

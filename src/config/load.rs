@@ -2,6 +2,7 @@
 //! as a server without it would be weaker than asked.
 
 use std::fmt;
+use std::fs::Metadata;
 use std::path::Path;
 
 use certbind_proto::cert::Certificate;
@@ -70,6 +71,8 @@ pub struct TrustFiles {
     pub anchors: Vec<CertificateDer<'static>>,
     /// Its revocation lists.
     pub crls: Vec<RevocationList>,
+    /// What the system told of each file before it was read, first of the anchors' and then of the lists'.
+    pub seen: Vec<Option<Metadata>>,
 }
 
 /// A revocation list.
@@ -137,6 +140,8 @@ impl Loader<'_> {
 
     fn trust(&mut self, table: &str, ca: &Reference, crl: &[Reference]) -> Option<TrustFiles> {
         let (ca_path, crl_path) = (format!("{table}.ca"), format!("{table}.crl"));
+        let look = |reference: &Reference| std::fs::metadata(reference.file(self.environment)?).ok();
+        let seen = std::iter::once(ca).chain(crl).map(look).collect();
         let anchors = ca.read(MAX_PEM, self.environment).map_err(Fault::Read).and_then(|pem| certificates(&pem));
         let anchors = self.or_complain(&ca_path, anchors);
         let crls: Vec<_> = crl.iter().map(|crl| self.revocation_lists(&crl_path, table, crl)).collect();
@@ -145,7 +150,7 @@ impl Loader<'_> {
         for anchor in &anchors {
             self.check_anchor(&ca_path, anchor);
         }
-        Some(TrustFiles { anchors, crls: crls?.into_iter().flatten().collect() })
+        Some(TrustFiles { anchors, crls: crls?.into_iter().flatten().collect(), seen })
     }
 
     fn fetch_roots(&mut self, ca: &Reference) -> Option<Vec<CertificateDer<'static>>> {

@@ -20,7 +20,8 @@ impl Identity {
         std::fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
     }
 
-    pub(super) fn of(metadata: &Metadata) -> Self {
+    /// The identity of what the system tells this of.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),

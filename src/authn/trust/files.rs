@@ -1,6 +1,6 @@
 //! The files of a trust group: read when one of them is another one than before.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -72,13 +72,17 @@ struct Seen {
 }
 
 impl Files {
-    pub(super) const fn new(ca: PathBuf, crls: Vec<PathBuf>) -> Self {
-        Self { ca, crls, seen: Mutex::new(Seen { identities: Vec::new(), was_read: false, again_at: None }) }
+    /// These files. `seen` is what the system told of each before it was read, first of the anchors' and then of the
+    /// lists': what has changed since is another file.
+    #[must_use]
+    pub fn read_before(ca: PathBuf, crls: Vec<PathBuf>, seen: &[Option<Metadata>]) -> Self {
+        let identities = seen.iter().map(|file| file.as_ref().map(Identity::of)).collect();
+        Self { ca, crls, seen: Mutex::new(Seen { identities, was_read: true, again_at: None }) }
     }
 
     /// The certificates and lists, read now. The identity is taken before the content: a change in between is seen the
     /// next time.
-    pub(super) fn read(&self) -> Result<Content, FilesFault> {
+    fn read(&self) -> Result<Content, FilesFault> {
         let identities = self.identities();
         let content = self.content();
         let was_read = !matches!(content, Err(FilesFault::Read { .. }));
@@ -164,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ca = dir.path().join("ca.pem");
         std::fs::write(&ca, "").unwrap();
-        let files = Files::new(ca, Vec::new());
+        let files = Files::read_before(ca, Vec::new(), &[]);
         assert!(files.read().is_ok());
         let now = Timestamp::from_unix(0);
         assert!(files.read_if_changed(now).unwrap().is_none());

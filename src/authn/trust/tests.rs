@@ -114,6 +114,21 @@ fn put(path: &Path, content: &[u8]) {
     fs::rename(beside, path).unwrap();
 }
 
+/// A group that follows these files and has not read them yet.
+fn unread(ca: &Path, crls: &[&Path]) -> TrustGroup {
+    let crls = crls.iter().map(|path| (*path).to_owned()).collect();
+    let any = Issuer::root("any", VALIDITY).unwrap();
+    let group = TrustGroup::new("test", Policy::default(), vec![any.certificate().clone()], &[], NOW).unwrap();
+    group.following(Files::read_before(ca.to_owned(), crls, &[]))
+}
+
+/// One that has.
+fn over(ca: &Path, crls: &[&Path]) -> TrustGroup {
+    let group = unread(ca, crls);
+    assert_eq!(group.refresh(NOW).unwrap(), Refreshed::Changed);
+    group
+}
+
 #[test]
 fn rfc5280_6_3_files_are_read_again_when_they_change_and_a_bad_file_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -123,7 +138,7 @@ fn rfc5280_6_3_files_are_read_again_when_they_change_and_a_bad_file_changes_noth
     let peer = PeerCert::from_chain(leaf.chain().to_vec()).unwrap();
     put(&ca, root.certificate_pem().as_bytes());
     put(&list, crl(&root, Vec::new()).pem().as_bytes());
-    let group = TrustGroup::load("test", Policy::default(), ca.clone(), vec![list.clone()], NOW).unwrap();
+    let group = over(&ca, &[&list]);
     let outcome = || chain::check(&peer, &group, NOW).err();
     assert_eq!((outcome(), group.refresh(NOW).unwrap()), (None, Refreshed::Unchanged));
 
@@ -155,7 +170,7 @@ fn p5_an_anchor_of_tomorrow_is_taken_tomorrow_without_a_touch_of_its_file() {
     let ca = dir.path().join("ca.pem");
     let root = Issuer::root("root", VALIDITY).unwrap();
     put(&ca, root.certificate_pem().as_bytes());
-    let group = TrustGroup::load("test", Policy::default(), ca.clone(), Vec::new(), NOW).unwrap();
+    let group = over(&ca, &[]);
     let next = Issuer::root("next", Validity::days_from(BEGIN + DAY, 30)).unwrap();
     put(&ca, (root.certificate_pem() + &next.certificate_pem()).as_bytes());
     assert!(group.refresh(NOW).unwrap_err().to_string().contains("not yet"));
@@ -167,12 +182,13 @@ fn p5_an_anchor_of_tomorrow_is_taken_tomorrow_without_a_touch_of_its_file() {
 fn files_that_are_not_there_or_without_an_anchor_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let ca = dir.path().join("ca.pem");
-    let load = || TrustGroup::load("test", Policy::default(), ca.clone(), Vec::new(), NOW).err();
-    assert!(matches!(load(), Some(FilesFault::Read { .. })));
+    let group = unread(&ca, &[]);
+    let refused = || group.refresh(NOW).unwrap_err();
+    assert!(matches!(refused(), FilesFault::Read { .. }));
     put(&ca, b"# no certificate here\n");
-    assert!(matches!(load(), Some(FilesFault::Trust(TrustFault::NoAnchor))));
+    assert!(matches!(refused(), FilesFault::Trust(TrustFault::NoAnchor)));
     put(&ca, b"-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n");
-    assert!(matches!(load(), Some(FilesFault::Pem { .. })));
+    assert!(matches!(refused(), FilesFault::Pem { .. }));
 }
 
 #[test]
@@ -184,7 +200,7 @@ fn rfc5280_6_3_a_list_that_was_rewritten_in_place_counts_whatever_its_size_and_t
     put(&ca, root.certificate());
     let of_one_size = |revoked: &Identity| format!("{:\n<2000}", crl(&root, vec![revoked.serial().to_vec()]).pem());
     put(&list, of_one_size(&kept).as_bytes());
-    let group = TrustGroup::load("test", Policy::default(), ca, vec![list.clone()], NOW).unwrap();
+    let group = over(&ca, &[&list]);
 
     let written = fs::metadata(&list).unwrap();
     fs::write(&list, of_one_size(&revoked)).unwrap();
