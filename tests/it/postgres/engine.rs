@@ -127,6 +127,30 @@ fn fault_27_tables_of_a_newer_version_or_of_another_program_are_refused_and_left
 }
 
 #[test]
+fn a_thousand_uses_at_once_are_committed_as_a_few_groups() {
+    let database = cluster::database();
+    let store = open(&database);
+    database.execute(
+        "CREATE SEQUENCE public.statements; CREATE FUNCTION public.count_statement() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM nextval('public.statements'); RETURN NULL; END $$; \
+         CREATE TRIGGER counted AFTER INSERT ON certbind.replay EXECUTE FUNCTION public.count_statement()",
+    );
+    let outcomes = RUNTIME.block_on(async {
+        let mut uses = tokio::task::JoinSet::new();
+        for n in 0..1000 {
+            let store = Arc::clone(&store);
+            let used = Use { key: key(n), issued: None, keep_until: soon() };
+            uses.spawn(async move { store.first_use(used, NOW).await });
+        }
+        uses.join_all().await
+    });
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(FirstUse::Yes))));
+    assert_eq!(database.number("SELECT count(*) FROM certbind.replay"), 1000);
+    let statements = database.number("SELECT last_value FROM public.statements");
+    assert!(statements <= 250, "{statements} commits for 1,000 uses");
+}
+
+#[test]
 fn a_database_that_forgets_what_it_commits_is_refused_by_the_name_of_its_setting() {
     for setting in ["synchronous_commit", "fsync"] {
         let spoilt = Cluster::start(&[&format!("{setting}=off")]);
