@@ -56,8 +56,13 @@ impl Observer for Publisher {
 pub(super) struct KeyWatch(JoinHandle<()>);
 
 impl KeyWatch {
-    /// Starts looking: at once when somebody changes the keys, and every second.
-    pub(super) fn start(keys: Arc<KeyRing>, mut changes: watch::Receiver<Revisions>, clock: Arc<dyn Clock>) -> Self {
+    /// Starts looking: at once when somebody changes the keys, and every second. `looked` is called after each look.
+    pub(super) fn start(
+        keys: Arc<KeyRing>,
+        mut changes: watch::Receiver<Revisions>,
+        clock: Arc<dyn Clock>,
+        looked: impl Fn() + Send + 'static,
+    ) -> Self {
         Self(tokio::spawn(async move {
             let mut was_well = true;
             loop {
@@ -78,6 +83,7 @@ impl KeyWatch {
                     _ => {}
                 }
                 was_well = outcome.is_ok();
+                looked();
             }
         }))
     }

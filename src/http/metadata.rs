@@ -1,7 +1,7 @@
 //! The metadata document (RFC 8414 §2), derived from what really works: enums in, names out.
 
 use certbind_proto::client::AuthMethod;
-use certbind_proto::jws::{Algorithm, Algorithms};
+use certbind_proto::jws::Algorithms;
 use certbind_proto::metadata::{EndpointAliases, ServerMetadata};
 use certbind_proto::request::CLIENT_CREDENTIALS;
 
@@ -20,8 +20,8 @@ pub struct Settings {
     pub algorithms: Algorithms,
     /// Whether tokens can be bound to certificates.
     pub bound_tokens: bool,
-    /// The algorithm of what this server signs.
-    pub token_algorithm: Algorithm,
+    /// The algorithms of what this server signs, and is going to sign.
+    pub own_algorithms: Algorithms,
     /// The methods that clients may be registered for.
     pub methods: Vec<AuthMethod>,
 }
@@ -48,7 +48,11 @@ pub fn document(settings: &Settings) -> ServerMetadata {
         introspection_endpoint: at(INTROSPECT_PATH),
         introspection_endpoint_auth_methods_supported: methods.clone(),
         introspection_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
-        introspection_signing_alg_values_supported: vec![settings.token_algorithm.as_str().to_owned()],
+        introspection_signing_alg_values_supported: settings
+            .own_algorithms
+            .iter()
+            .map(|algorithm| algorithm.to_string())
+            .collect(),
         revocation_endpoint: at(REVOKE_PATH),
         revocation_endpoint_auth_methods_supported: methods,
         revocation_endpoint_auth_signing_alg_values_supported: algorithms,
@@ -64,6 +68,7 @@ pub fn document(settings: &Settings) -> ServerMetadata {
 
 #[cfg(test)]
 mod tests {
+    use certbind_proto::jws::Algorithm;
     use serde_json::json;
 
     use super::*;
@@ -75,7 +80,7 @@ mod tests {
             mtls_base_url: None,
             algorithms: Algorithms::FAPI2,
             bound_tokens: true,
-            token_algorithm: Algorithm::Es256,
+            own_algorithms: Algorithms::of(&[Algorithm::Es256]),
             methods: AuthMethod::ALL.to_vec(),
         }
     }

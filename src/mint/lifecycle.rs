@@ -74,6 +74,12 @@ impl State {
         }
     }
 
+    /// Whether the key signs, or is going to.
+    #[must_use]
+    pub const fn signs_or_will(self) -> bool {
+        matches!(self, Self::Next | Self::Current)
+    }
+
     /// Whether the key stands in the JWKS.
     #[must_use]
     pub const fn is_published(self) -> bool {

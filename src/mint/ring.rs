@@ -11,7 +11,7 @@ mod told;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
-use certbind_proto::jws::Algorithm;
+use certbind_proto::jws::{Algorithm, Algorithms};
 use certbind_proto::time::Timestamp;
 
 use super::keys;
@@ -110,6 +110,12 @@ impl KeyRing {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.ring.load().is_outdated
+    }
+
+    /// What is signed with now and from the next key on.
+    #[must_use]
+    pub fn algorithms(&self) -> Algorithms {
+        self.ring.load().algorithms()
     }
 
     /// Every key, in the order in which they sign.

@@ -9,7 +9,7 @@ use certbind_proto::entropy::{Entropy, OsEntropy};
 use certbind_proto::metadata::well_known_paths;
 use certbind_proto::time::{Clock, SystemClock, Timestamp};
 use rustls_pki_types::CertificateDer;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::live::{InForce, Live};
 use super::settings;
@@ -106,7 +106,7 @@ impl Parts {
     fn endpoints(&self, config: &Config, trust: &Arc<TrustGroups>, limits: &Arc<Limits>) -> Endpoints {
         Endpoints {
             flows: Arc::new(self.flows(config, trust, limits)),
-            metadata: Document::new("application/json", &json!(metadata::document(&settings::metadata(config)))),
+            metadata: Document::new("application/json", &self.metadata(config)),
             metadata_paths: well_known_paths(config.issuer.as_str()),
             jwks: Arc::clone(&self.jwks),
             revocations: Arc::clone(&self.revoking.document),
@@ -114,6 +114,10 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             limits: settings::bodies(config),
         }
+    }
+
+    fn metadata(&self, config: &Config) -> Value {
+        json!(metadata::document(&settings::metadata(config, self.keys.algorithms())))
     }
 
     fn flows(&self, config: &Config, trust: &Arc<TrustGroups>, limits: &Arc<Limits>) -> Flows {
@@ -174,9 +178,14 @@ impl Parts {
         }
     }
 
-    /// Looks after the signing keys.
-    pub(super) fn watch_keys(&self) -> KeyWatch {
-        KeyWatch::start(Arc::clone(&self.keys), self.store.changes(), Arc::clone(&self.platform.clock))
+    /// Looks after the signing keys; the metadata say what they sign with.
+    pub(super) fn watch_keys(parts: &Arc<Self>, live: &Live) -> KeyWatch {
+        let (parts, live) = (Arc::clone(parts), Arc::clone(live));
+        let (keys, changes, clock) = (parts.keys.clone(), parts.store.changes(), parts.platform.clock.clone());
+        KeyWatch::start(keys, changes, clock, move || {
+            let in_force = live.load();
+            in_force.endpoints.metadata.replace(&parts.metadata(&in_force.checked.config));
+        })
     }
 
     /// Tells what changes while the server runs.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tracing::field::display;
 
 use super::live::OnListener;
-use super::parts::Platform;
+use super::parts::{Parts, Platform};
 use super::reload::Reloader;
 use super::sockets::Sockets;
 use crate::cli::poll::Poll;
@@ -184,7 +184,7 @@ fn follow(reloader: &Arc<Reloader>) -> io::Result<Watches> {
     let reporter = reloader.parts.reporter();
     Ok(Watches {
         _configuration: poll("configuration", Reloader::follow)?,
-        _keys: reloader.parts.watch_keys(),
+        _keys: Parts::watch_keys(&reloader.parts, &reloader.live),
         _certificates: poll("certificates", |reloader, reporter| reloader.certificates.follow(reporter))?,
         _trust: poll("trust", |reloader, reporter| trust_files::look(&reloader.live.load().trust, reporter))?,
         _clients: reloader.parts.follow_clients(&reporter),

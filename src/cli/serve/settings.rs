@@ -151,7 +151,7 @@ const fn token_algorithm(config: &Config) -> Algorithm {
 }
 
 /// The metadata say what works: a method that needs a trust group is left out when there is none.
-pub(super) fn metadata(config: &Config) -> metadata::Settings {
+pub(super) fn metadata(config: &Config, own_algorithms: Algorithms) -> metadata::Settings {
     let works = |method: &AuthMethod| *method != AuthMethod::TlsClientAuth || !config.trust.is_empty();
     let mtls = config.mtls.public_url.as_str().to_owned();
     metadata::Settings {
@@ -160,7 +160,7 @@ pub(super) fn metadata(config: &Config) -> metadata::Settings {
         mtls_base_url: config.public.as_ref().map(|_| mtls),
         algorithms: algorithms(config.profile),
         bound_tokens: config.tokens.bound != config::TokenBinding::Never,
-        token_algorithm: token_algorithm(config),
+        own_algorithms,
         methods: AuthMethod::ALL.into_iter().filter(works).collect(),
     }
 }

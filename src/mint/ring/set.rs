@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certbind_proto::jwk::JwkSet;
-use certbind_proto::jws::Signer;
+use certbind_proto::jws::{Algorithms, Signer};
 use certbind_proto::time::Timestamp;
 
 use super::super::keys::{self, KeyFault, UsableKey};
@@ -37,6 +37,10 @@ pub(in crate::mint) struct Signing {
 }
 
 impl Signing {
+    fn kid(&self) -> &str {
+        self.key.signer.kid().unwrap_or_default()
+    }
+
     /// What signs.
     pub(in crate::mint) fn signer(&self) -> &Signer {
         &self.key.signer
@@ -86,6 +90,14 @@ impl Ring {
     /// The keys that a token of this server may be signed with: those that sign, and those that did until lately.
     pub(in crate::mint) const fn published(&self) -> &JwkSet {
         &self.published
+    }
+
+    /// What the keys sign with that sign now or are going to.
+    pub(super) fn algorithms(&self) -> Algorithms {
+        let signs = |signing: &&Signing| self.states.get(signing.kid()).is_some_and(|state| state.signs_or_will());
+        let algorithms: Vec<_> =
+            self.signing.iter().filter(signs).map(|signing| signing.signer().key().algorithm()).collect();
+        Algorithms::of(&algorithms)
     }
 
     /// The key that signs at `now`; none when the set may be too old to tell.

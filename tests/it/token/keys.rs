@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use certbind_verify::{Demand, JwkSet, Keys, Settings, Thumbprint, Timestamp, Verifier};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{API, Ask, ISSUER, PKI, Rig, Token};
 
@@ -53,6 +53,12 @@ impl Fetched {
         let header = format!("Bearer {}", token.text);
         verifier.verify([header.as_bytes()], Some(&certificate), &Demand::default(), now).is_ok()
     }
+}
+
+/// What the metadata say about signed answers (RFC 9701 §6).
+async fn own_algorithms(rig: &Rig) -> Value {
+    let document = rig.send(&Ask::get("/.well-known/oauth-authorization-server")).await.json();
+    document["introspection_signing_alg_values_supported"].clone()
 }
 
 fn kid(token: &Token) -> String {
@@ -105,6 +111,7 @@ async fn another_algorithm_is_an_ordinary_rotation_and_no_token_is_lost() {
     let rig = rig.restart_with("tokens.algorithm=EdDSA").await;
     let both = Fetched::of(&rig).await;
     assert_eq!((both.kids().len(), both.kids()[0]), (2, first.kids()[0]), "published as soon as it listens");
+    assert_eq!(own_algorithms(&rig).await, json!(["EdDSA", "ES256"]), "what is signed with, now and soon");
     assert!(both.verifies(&before, rig.now()));
 
     let during = rig.issues("the old algorithm still", &Ask::billing()).await;
@@ -115,6 +122,14 @@ async fn another_algorithm_is_an_ordinary_rotation_and_no_token_is_lost() {
     let after = rig.issues("the new algorithm", &Ask::billing()).await;
     assert_eq!((kid(&after).as_str(), after.header["alg"].as_str()), (both.kids()[1], Some("EdDSA")));
     assert!([&last, &after].into_iter().all(|token| both.verifies(token, rig.now())));
+
+    for _ in 0..500 {
+        if own_algorithms(&rig).await == json!(["EdDSA"]) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(own_algorithms(&rig).await, json!(["EdDSA"]));
 
     // A restart in between makes no third key.
     let rig = rig.restart().await;
