@@ -15,6 +15,7 @@ pub mod grant;
 pub mod mint;
 
 pub mod jwks_uri;
+pub mod pkcs11;
 pub mod registry;
 pub mod revocation;
 pub mod store;

@@ -361,14 +361,14 @@ pub const REASONS: &[Reason] = &[
         "Add it to [certbind] audiences, spelt alike.",
     ),
     reason(
-        "revocation_unknown",
-        "The trust group has revocation lists, and none of them is for a CA of this chain (RFC 5280 §6.3).",
-        "Add the list of each CA in the chain to crl, the root's as well.",
-    ),
-    reason(
         "revocation_stale",
         "The resource server does not know what the issuer revoked lately: it has no list, one that is too old, or no answer about the token. The token itself may be good, so the answer is 503.",
         "Look whether the resource server reaches the issuer, and whether the issuer reaches its store: without it the list grows old. docs/revocation.md says how long that is borne.",
+    ),
+    reason(
+        "revocation_unknown",
+        "The trust group has revocation lists, and none of them is for a CA of this chain (RFC 5280 §6.3).",
+        "Add the list of each CA in the chain to crl, the root's as well.",
     ),
     reason(
         "revocations_full",
@@ -424,6 +424,11 @@ pub const REASONS: &[Reason] = &[
         "signature_weak",
         "A certificate of the chain is signed with MD5 or SHA-1.",
         "Issue it with SHA-256 or better.",
+    ),
+    reason(
+        "signer_unavailable",
+        "The security module that holds the signing key did not sign in time or failed, or this server has no access to it.",
+        "Look at the module, its token and the error log. It goes on by itself when the module does, unless the PIN was refused.",
     ),
     reason("signing_failed", "The server could not sign the token.", "Look at the error log: this is ours."),
     reason(

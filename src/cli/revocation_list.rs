@@ -1,7 +1,7 @@
 //! What is revoked on a running server: kept current, and published as a list that is signed when something changes, and
 //! now and then to show that nothing did.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use certbind_proto::revocation_list::MEDIA_TYPE;
@@ -10,7 +10,7 @@ use certbind_proto::time::{Clock, Timestamp};
 use crate::http::document::Document;
 use crate::mint::revocation_list::ListSigner;
 use crate::revocation::{Following, Revocations};
-use crate::store::{Store, StoreError};
+use crate::store::{BoxFuture, Store, StoreError};
 
 /// How long the list may be kept on its way: hardly, as whoever polls it counts on it.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -38,9 +38,12 @@ impl Revoking {
         let now = clock.now();
         let revocations = Arc::new(Revocations::load(Arc::clone(store) as _, now).await?);
         let document = Arc::new(Document::of_bytes(MAX_AGE, MEDIA_TYPE, ""));
-        let publisher = Publisher { signer, document: Arc::clone(&document), last: Mutex::default() };
-        publisher.publish(&revocations, now);
-        let looked = move |revocations: &Revocations, now| publisher.publish(revocations, now);
+        let publisher = Arc::new(Publisher { signer, document: Arc::clone(&document), last: Mutex::default() });
+        publisher.publish(&revocations, now).await;
+        let looked = move |revocations: &Arc<Revocations>, now| -> BoxFuture<'static, ()> {
+            let (publisher, revocations) = (Arc::clone(&publisher), Arc::clone(revocations));
+            Box::pin(async move { publisher.publish(&revocations, now).await })
+        };
         let following = revocations.follow(store.changes(), clock, looked);
         Ok(Self { revocations, document, _following: following })
     }
@@ -63,19 +66,22 @@ struct Last {
 impl Publisher {
     /// Signs a new list if the one that is published no longer says all, or is old. While the store is away it becomes
     /// older: nobody here knows what other servers revoke, and a list must not claim to.
-    fn publish(&self, revocations: &Revocations, now: Timestamp) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| !is_due(last, revocations.edition())) {
+    async fn publish(&self, revocations: &Revocations, now: Timestamp) {
+        if self.last().is_some_and(|last| !is_due(last, revocations.edition())) {
             return;
         }
         let Some(published) = revocations.published(now) else { return };
-        match self.signer.sign(published.entries, published.as_of, now) {
+        match self.signer.sign(published.entries, published.as_of, now).await {
             Ok(list) => {
                 self.document.replace_bytes(list);
-                *last = Some(Last { as_of: published.as_of, edition: published.edition });
+                *self.last() = Some(Last { as_of: published.as_of, edition: published.edition });
             }
             Err(fault) => tracing::error!(%fault, "the list of what is revoked cannot be signed"),
         }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Last>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

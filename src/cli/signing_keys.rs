@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use certbind_proto::time::{Clock, Timestamp};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -12,9 +13,13 @@ use tokio::time::timeout;
 
 use super::report;
 use crate::audit::{Audit, Event, Kind};
+use crate::config::{KeySource, ModuleUri, Pin};
 use crate::http::document::Document;
 use crate::metrics::Metrics;
+use crate::mint::Source;
 use crate::mint::ring::{KeyEvent, KeyRing, Observer};
+#[cfg(feature = "pkcs11")]
+use crate::pkcs11::{self, Pkcs11Keys};
 use crate::store::Revisions;
 
 /// How often the store is asked when it tells of no change: time passes, too.
@@ -72,7 +77,7 @@ impl KeyWatch {
                 let outcome = keys.refresh(clock.now()).await;
                 match &outcome {
                     Err(error) if was_well => {
-                        let signs = keys.is_ready();
+                        let signs = keys.is_ready(clock.now());
                         tracing::error!(
                             error = error as &dyn Error,
                             signs,
@@ -93,6 +98,36 @@ impl Drop for KeyWatch {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Where new keys come from.
+///
+/// # Errors
+/// When the security module cannot be used.
+pub(super) fn source(source: &KeySource, pin: Option<&Pin>) -> anyhow::Result<Source> {
+    match source {
+        KeySource::Auto => Ok(Source::Made),
+        KeySource::Module(uri) => module(uri, pin.context("the PIN of the token was not read")?),
+    }
+}
+
+#[cfg(feature = "pkcs11")]
+fn module(uri: &ModuleUri, pin: &Pin) -> anyhow::Result<Source> {
+    let keys = Pkcs11Keys::open(pkcs11::Settings {
+        library: uri.library.clone(),
+        token: uri.token.clone(),
+        serial: uri.serial.clone(),
+        object: uri.object.clone(),
+        pin: zeroize::Zeroizing::new(pin.expose().to_owned()),
+    });
+    let keys = keys.with_context(|| format!("cannot use the security module {}", uri.library.display()))?;
+    Ok(Source::Module(Arc::new(keys)))
+}
+
+/// A configuration that asks for it is refused before.
+#[cfg(not(feature = "pkcs11"))]
+fn module(_: &ModuleUri, _: &Pin) -> anyhow::Result<Source> {
+    anyhow::bail!("certbind was built without the feature `pkcs11`")
 }
 
 /// Until when each key is good: the one that signs until its successor is due, an older one until its last token has

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::checker::Checker;
 use super::fault::{Complaint, Concern, Fault, Warning};
+use super::pkcs11::ModuleUri;
 use super::raw::RawConfig;
 use super::reference::Reference;
 use super::settings::*;
@@ -34,6 +35,8 @@ pub(super) struct Named {
     pub(super) trust: Vec<(String, Reference, Vec<Reference>)>,
     /// The authorities that may vouch for a `jwks_uri`.
     pub(super) fetch_roots: Option<Reference>,
+    /// The PIN of the token that holds the signing keys.
+    pub(super) pin: Option<Reference>,
     /// The keys under which private signing keys are sealed.
     pub(super) encryption: Option<EncryptionSource>,
     /// The address of the database, and the authorities that may vouch for it.
@@ -200,7 +203,7 @@ impl Checker<'_> {
 
     fn keys(&mut self) -> Option<SigningKeys> {
         const SLOWEST_CACHE: Duration = Duration::from_secs(20 * 60);
-        self.word("keys.source", |word| (word == "auto").then_some(()));
+        let source = self.key_source();
         let rotation = self.duration_or_off("keys.rotate_every");
         let rotation = rotation.map(|period| period.map_or(KeyRotation::Off, KeyRotation::Every));
         let publish_before = self.duration("keys.publish_before");
@@ -208,7 +211,26 @@ impl Checker<'_> {
             self.warn("keys.publish_before", Concern::NoticeShort { value: show_duration(notice) });
         }
         let encryption = self.encryption();
-        Some(SigningKeys { rotation: rotation?, publish_before: publish_before?, encryption: encryption? })
+        Some(SigningKeys {
+            source: source?,
+            rotation: rotation?,
+            publish_before: publish_before?,
+            encryption: encryption?,
+        })
+    }
+
+    fn key_source(&mut self) -> Option<KeySource> {
+        let folder = self.raw.folder();
+        let source = self.parsed("keys.source", |text| match text.strip_prefix("pkcs11:") {
+            None if text == "auto" => Ok(KeySource::Auto),
+            None => Err(Fault::KeySource { value: shown(text) }),
+            Some(_) if !cfg!(feature = "pkcs11") => Err(Fault::NotBuiltIn { feature: "pkcs11" }),
+            Some(uri) => ModuleUri::parse(uri, &folder).map(KeySource::Module).map_err(Fault::ModuleUri),
+        });
+        if let Some(KeySource::Module(uri)) = &source {
+            self.draft.named.pin = Some(uri.pin.clone());
+        }
+        source
     }
 
     fn encryption(&mut self) -> Option<Option<EncryptionSource>> {

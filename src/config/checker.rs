@@ -74,10 +74,7 @@ impl Checker<'_> {
             _ => &[],
         };
         self.parsed(path, |text| {
-            let fault = || match keys::later_word(path, text) {
-                Some(feature) => Fault::NotInThisVersion { feature },
-                None => Fault::NotOneOf { value: shown(text), words, meant: nearest(text, words.iter().copied()) },
-            };
+            let fault = || Fault::NotOneOf { value: shown(text), words, meant: nearest(text, words.iter().copied()) };
             named(text).ok_or_else(fault)
         })
     }

@@ -8,6 +8,7 @@ use certbind_proto::scope::ScopeFault;
 use certbind_proto::time::Timestamp;
 
 use super::origin::{Origin, Position};
+use super::pkcs11::ModuleUriFault;
 use super::reference::{ReadFault, ReferenceFault};
 use super::url::UrlFault;
 
@@ -115,6 +116,12 @@ pub enum Fault {
         /// Its subject.
         subject: String,
     },
+    /// Neither `auto` nor the keys of a token.
+    #[error("{value} is neither \"auto\" nor a `pkcs11:` URI")]
+    KeySource {
+        /// What was typed.
+        value: String,
+    },
     /// The private key is that of another certificate.
     #[error("is not the private key of the (first) certificate in `{certificate}`")]
     KeyMismatch {
@@ -166,6 +173,18 @@ pub enum Fault {
         /// What was meant.
         meant: Option<String>,
     },
+    /// Not a URI of keys in a token.
+    #[error("{0}")]
+    ModuleUri(ModuleUriFault),
+    /// The program was built without it.
+    #[error("needs a certbind that was built with the feature `{feature}`")]
+    NotBuiltIn {
+        /// Its name.
+        feature: &'static str,
+    },
+    /// No PIN in it.
+    #[error("holds no PIN: one line of text is wanted")]
+    NoPin,
     /// The profile does not allow it.
     #[error("{value} is not allowed in the profile fapi2 ({section}); {instead}")]
     NotInFapi2 {
@@ -175,12 +194,6 @@ pub enum Fault {
         section: &'static str,
         /// What is allowed.
         instead: &'static str,
-    },
-    /// It comes later.
-    #[error("asks for {feature}, which comes with a later version; take it out")]
-    NotInThisVersion {
-        /// What comes later.
-        feature: &'static str,
     },
     /// Not one of the words.
     #[error("{value} is none of {}{}", .words.join(", "), did_you_mean(.meant.as_deref()))]

@@ -46,6 +46,8 @@ pub enum Kind {
     Integer(i64, i64),
     /// The issuer identifier (RFC 8414 §2).
     Issuer,
+    /// `auto`, or the keys of a PKCS#11 token.
+    KeySource,
     /// A name that clients' files use.
     Name,
     /// A path of the file system.
@@ -82,9 +84,6 @@ pub(super) enum Node {
     Rows,
     Table,
 }
-
-/// The words of a later version, by their beginning: refused by name, so that nobody believes that they work.
-const LATER_WORDS: &[(&str, &str, &str)] = &[("keys.source", "pkcs11:", "a signing key in a PKCS#11 token")];
 
 /// What may change while the server runs; a new value of any other key needs a restart.
 pub(super) const LIVE: &[&str] = &[
@@ -264,9 +263,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "keys.source",
-        Kind::Choice(&["auto"]),
+        Kind::KeySource,
         Is("auto"),
-        "where signing keys come from: `auto` makes them and keeps them in the store",
+        "where signing keys come from: `auto` makes them and keeps them in the store; a URI (RFC 7512) names those of a PKCS#11 token",
     ),
     key(
         "keys.rotate_every",
@@ -469,11 +468,6 @@ pub(super) fn names_in(table: &str) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(move |key| key.path.strip_prefix(&below)?.split('.').next())
 }
 
-/// The feature of a later version that this word at this key asks for.
-pub(super) fn later_word(path: &str, word: &str) -> Option<&'static str> {
-    LATER_WORDS.iter().find(|(key, prefix, _)| *key == path && word.starts_with(prefix)).map(|(_, _, feature)| *feature)
-}
-
 /// In the words of the documentation.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -489,6 +483,7 @@ impl fmt::Display for Kind {
             }
             Self::Integer(least, most) => write!(f, "number, {least} to {most}"),
             Self::Issuer => f.write_str("https URL without query and fragment"),
+            Self::KeySource => f.write_str("`auto` or `pkcs11:` URI"),
             Self::Name => f.write_str("up to 64 letters, digits, `-`, `_` and `.`"),
             Self::Path => f.write_str("path"),
             Self::Rate => f.write_str("rate or `off`"),

@@ -18,6 +18,7 @@ use super::encryption::EncryptionKeys;
 use super::fault::{Complaint, Concern, Fault, Warning};
 use super::identity::Identity;
 use super::origin::Environment;
+use super::pkcs11::Pin;
 use super::raw::RawConfig;
 use super::reference::{ReadFault, Reference};
 use super::settings::{EncryptionSource, IdentitySource};
@@ -43,8 +44,8 @@ pub struct Files {
     pub trust: Vec<TrustFiles>,
     /// The authorities that may vouch for a `jwks_uri`, when a file names them.
     pub fetch_roots: Vec<CertificateDer<'static>>,
-    /// The keys under which private signing keys are sealed, when the configuration names them.
-    pub encryption: Option<EncryptionKeys>,
+    /// What guards the signing keys.
+    pub keys: KeyFiles,
     /// How the database is reached, when there is one.
     pub database: Option<DatabaseFiles>,
 }
@@ -62,6 +63,15 @@ impl fmt::Debug for DatabaseFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DatabaseFiles").field("url", &"[redacted]").finish_non_exhaustive()
     }
+}
+
+/// What guards the signing keys, as far as the configuration names it.
+#[derive(Debug)]
+pub struct KeyFiles {
+    /// The keys under which private keys are sealed.
+    pub encryption: Option<EncryptionKeys>,
+    /// The PIN of the token that holds the keys.
+    pub pin: Option<Pin>,
 }
 
 /// What a trust group vouches with.
@@ -95,11 +105,13 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
         named.trust.iter().map(|(table, ca, crl)| loader.trust(table, ca, crl)).collect();
     let trust: Option<Vec<TrustFiles>> = trust.into_iter().collect();
     let fetch_roots = named.fetch_roots.as_ref().map_or(Some(Vec::new()), |ca| loader.fetch_roots(ca));
+    let pin = named.pin.as_ref().map_or(Some(None), |pin| loader.pin(pin).map(Some));
     let encryption = named.encryption.as_ref().map_or(Some(None), |source| loader.encryption(source).map(Some));
     let database = named.database.as_ref().map_or(Some(None), |(url, ca)| loader.database(url, ca.as_ref()).map(Some));
     let public = public.map_or(Some(None), |public| public.map(Some))?;
     let (trust, fetch_roots) = (trust?, fetch_roots?);
-    let files = Files { mtls: mtls?, public, trust, fetch_roots, encryption: encryption?, database: database? };
+    let keys = KeyFiles { encryption: encryption?, pin: pin? };
+    let files = Files { mtls: mtls?, public, trust, fetch_roots, keys, database: database? };
     draft.complaints.is_empty().then_some(files)
 }
 
@@ -156,6 +168,11 @@ impl Loader<'_> {
     fn fetch_roots(&mut self, ca: &Reference) -> Option<Vec<CertificateDer<'static>>> {
         let roots = ca.read(MAX_PEM, self.environment).map_err(Fault::Read).and_then(|pem| certificates(&pem));
         self.or_complain("assertions.jwks_fetch.ca", roots)
+    }
+
+    fn pin(&mut self, reference: &Reference) -> Option<Pin> {
+        let pin = Pin::read(reference, self.environment);
+        self.or_complain("keys.source", pin)
     }
 
     fn encryption(&mut self, source: &EncryptionSource) -> Option<EncryptionKeys> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use certbind_proto::resource::Resource;
 use certbind_proto::scope::Scope;
 
+use super::pkcs11::ModuleUri;
 use super::reference::Reference;
 use super::url::{Issuer, WebOrigin};
 
@@ -143,6 +144,8 @@ pub struct Tokens {
 /// `[keys]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningKeys {
+    /// Where new keys come from.
+    pub source: KeySource,
     /// When a key gets its successor.
     pub rotation: KeyRotation,
     /// How long a key is published before it signs.
@@ -158,6 +161,15 @@ pub struct EncryptionSource {
     pub key: Reference,
     /// `keys.previous_encryption_key`
     pub previous: Option<Reference>,
+}
+
+/// `keys.source`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// They are made and kept in the store.
+    Auto,
+    /// An operator makes them in a PKCS#11 token.
+    Module(ModuleUri),
 }
 
 /// `keys.rotate_every`

@@ -192,6 +192,7 @@ fn key_schema(key: &Key) -> serde_json::Value {
         Kind::Duration(..) => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" }),
         Kind::DurationOrOff(..) => json!({ "type": "string", "pattern": "^(off|[0-9]+(ms|s|m|h|d))$" }),
         Kind::Rate => json!({ "type": "string", "pattern": "^(off|[0-9]+/[smh])$" }),
+        Kind::KeySource => json!({ "type": "string", "pattern": "^(auto|pkcs11:.+)$" }),
         Kind::Issuer | Kind::WebOrigin => json!({ "type": "string", "pattern": "^https://" }),
         Kind::AdminAddress => json!({ "type": "string", "pattern": "^unix:.+" }),
         Kind::Address | Kind::Audit | Kind::Name | Kind::Path | Kind::Resource | Kind::Scope => {

@@ -164,7 +164,7 @@ impl Flows {
         let told = match form {
             AnswerForm::Plain => Told::Plain(said),
             AnswerForm::Signed => {
-                let signed = self.minter.sign_introspection(&said, &asking, now);
+                let signed = self.minter.sign_introspection(&said, &asking, now).await;
                 Told::Signed(signed.map_err(IntrospectFault::from)?)
             }
         };

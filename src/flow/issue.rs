@@ -84,7 +84,7 @@ impl Flows {
         }
         let granted = grant::authorize(&self.grants, &client, &request.form)?;
         let signing = Instant::now();
-        let minted = self.minter.mint(&granted, &client, TokenId::draw(&*self.entropy), now)?;
+        let minted = self.minter.mint(&granted, &client, TokenId::draw(&*self.entropy), now).await?;
         self.metrics.signing(minted.algorithm, signing.elapsed());
         Ok((minted, granted))
     }

@@ -1,9 +1,14 @@
-//! Signing keys: made here, put into the form in which a store holds them, and read back.
+//! Signing keys: made here or found in a security module, put into the form in which a store holds them, and read back.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::seal::{SealFault, Sealing};
-use crate::store::StoredKey;
+use super::signer::{KeyModule, ModuleKey, ModuleSigner, ObjectId, TokenSigner};
+use crate::store::{Secret, StoredKey};
 use certbind_proto::access_token;
 use certbind_proto::jwk::Jwk;
 use certbind_proto::jws::{Algorithm, Signer, SigningKey, SigningKeyFault};
@@ -19,6 +24,12 @@ pub enum KeyFault {
         kid: String,
         /// The algorithm.
         algorithm: String,
+    },
+    /// The stored bytes do not say which key of a security module it is.
+    #[error("the stored key {kid} does not say where it is in the security module")]
+    Module {
+        /// Its name.
+        kid: String,
     },
     /// No key could be made.
     #[error("a signing key cannot be made")]
@@ -41,10 +52,39 @@ pub enum KeyFault {
     },
 }
 
-/// A stored key, ready for use: what signs, and what is published.
+/// Where new keys come from.
+pub enum Source {
+    /// They are made here and kept in the store.
+    Made,
+    /// An operator makes them in a security module.
+    Module(Arc<dyn KeyModule>),
+}
+
+impl Source {
+    /// Whether a stored key is of this source.
+    pub(super) const fn has(&self, stored: &StoredKey) -> bool {
+        matches!(self, Self::Module(_)) == matches!(stored.secret, Secret::Module(_))
+    }
+
+    /// Whether this server can sign with a stored key.
+    pub(super) const fn signs_with(&self, stored: &StoredKey) -> bool {
+        matches!(self, Self::Module(_)) || !matches!(stored.secret, Secret::Module(_))
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Made => "Made",
+            Self::Module(_) => "Module",
+        })
+    }
+}
+
+/// A stored key, ready for use: what signs, unless that is in a module of another server's, and what is published.
 #[derive(Debug)]
 pub(super) struct UsableKey {
-    pub(super) signer: Signer,
+    pub(super) signer: Option<TokenSigner>,
     pub(super) public: Jwk,
 }
 
@@ -57,17 +97,34 @@ pub(super) fn make(
     now: Timestamp,
 ) -> Result<StoredKey, KeyFault> {
     let key = SigningKey::generate(algorithm).map_err(KeyFault::Make)?;
-    let (kid, algorithm) = (key.public_jwk("").thumbprint(), algorithm.as_str());
-    let secret = sealing.seal(&kid, algorithm, key.to_pkcs8_der());
-    Ok(StoredKey {
-        secret: secret.map_err(|source| KeyFault::Seal { kid: kid.clone(), source })?,
-        kid,
-        algorithm: algorithm.to_owned(),
-        created: now,
-        activates,
-        retired: None,
-        token_lifetime,
-    })
+    let kid = key.public_jwk("").thumbprint();
+    let secret = sealing.seal(&kid, algorithm.as_str(), key.to_pkcs8_der());
+    let secret = secret.map_err(|source| KeyFault::Seal { kid: kid.clone(), source })?;
+    let algorithm = algorithm.as_str().to_owned();
+    Ok(StoredKey { kid, algorithm, secret, created: now, activates, retired: None, token_lifetime })
+}
+
+/// The next of the keys in a module: the one with the smallest id above all that were ever taken into the set. At
+/// first it is the newest: others may have been used elsewhere.
+pub(super) fn take(
+    candidates: &[ModuleKey],
+    stored: &[StoredKey],
+    algorithm: Algorithm,
+    activates: Timestamp,
+    token_lifetime: Duration,
+    now: Timestamp,
+) -> Option<StoredKey> {
+    let fits = |key: &&ModuleKey| key.public.key_type().algorithms().contains(algorithm);
+    let newest = stored.iter().filter_map(|key| InModule::read(&key.secret)).map(|key| key.id).max();
+    let next = match newest {
+        Some(newest) => candidates.iter().filter(fits).filter(|key| key.id > newest).min_by(|a, b| a.id.cmp(&b.id)),
+        None => candidates.iter().filter(fits).max_by(|a, b| a.id.cmp(&b.id)),
+    }?;
+    let kid = Jwk::published(next.public.clone(), algorithm, "")?.thumbprint();
+    let public = Jwk::published(next.public.clone(), algorithm, &kid)?;
+    let secret = InModule { id: next.id.clone(), public }.secret();
+    let algorithm = algorithm.as_str().to_owned();
+    Some(StoredKey { kid, algorithm, secret, created: now, activates, retired: None, token_lifetime })
 }
 
 /// Seals a key that lies in the store unsealed, or under a key of before.
@@ -80,13 +137,44 @@ pub(super) fn seal_anew(mut stored: StoredKey, sealing: &Sealing) -> Result<Stor
 }
 
 /// Reads a key as it lies in the store.
-pub(super) fn read(stored: &StoredKey, sealing: &Sealing) -> Result<UsableKey, KeyFault> {
+pub(super) fn read(stored: &StoredKey, sealing: &Sealing, source: &Source) -> Result<UsableKey, KeyFault> {
     let kid = &stored.kid;
     let unknown = || KeyFault::Algorithm { kid: kid.clone(), algorithm: stored.algorithm.clone() };
     let algorithm = Algorithm::parse(&stored.algorithm).ok_or_else(unknown)?;
+    if let Secret::Module(_) = &stored.secret {
+        let InModule { id, public } =
+            InModule::read(&stored.secret).ok_or_else(|| KeyFault::Module { kid: kid.clone() })?;
+        let signer = match source {
+            Source::Made => None,
+            Source::Module(module) => {
+                Some(TokenSigner::Module(ModuleSigner::new(Arc::clone(module), id, &public, algorithm)))
+            }
+        };
+        return Ok(UsableKey { signer, public });
+    }
     let pkcs8 = sealing.open(stored).map_err(|source| KeyFault::Seal { kid: kid.clone(), source })?;
     let key =
         SigningKey::from_pkcs8_der(&pkcs8, algorithm).map_err(|source| KeyFault::Read { kid: kid.clone(), source })?;
     let public = key.public_jwk(kid);
-    Ok(UsableKey { signer: Signer::new(key, access_token::TYP, Some(kid)), public })
+    let signer = Some(TokenSigner::Memory(Signer::new(key, access_token::TYP, Some(kid))));
+    Ok(UsableKey { signer, public })
+}
+
+/// What the store says of a key in a module: `{"id":"0a","jwk":{…}}`.
+struct InModule {
+    id: ObjectId,
+    public: Jwk,
+}
+
+impl InModule {
+    fn read(secret: &Secret) -> Option<Self> {
+        let Secret::Module(bytes) = secret else { return None };
+        let text: Value = serde_json::from_slice(bytes).ok()?;
+        let id = ObjectId::parse(text.get("id")?.as_str()?)?;
+        Some(Self { id, public: Jwk::parse(text.get("jwk")?.as_object()?).ok()? })
+    }
+
+    fn secret(&self) -> Secret {
+        Secret::Module(json!({ "id": self.id.to_string(), "jwk": self.public.to_json() }).to_string().into_bytes())
+    }
 }

@@ -107,11 +107,20 @@ pub struct Due {
     pub keep: Vec<StoredKey>,
 }
 
+/// What new keys are like, and which ones this server can sign with.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Whether a key is as new ones are.
+    pub fits: &'a dyn Fn(&StoredKey) -> bool,
+    /// Whether this server can sign with a key.
+    pub signs: &'a dyn Fn(&StoredKey) -> bool,
+}
+
 /// When it is asked what is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
-    /// At the start. An algorithm that changed in the configuration is noticed here and only here: two servers with
-    /// two configurations must not make keys against each other all the time.
+    /// At the start. What changed in the configuration (the algorithm, or where keys come from) is noticed here and only
+    /// here: two servers with two configurations must not make keys against each other all the time.
     Start,
     /// While the server runs.
     Running,
@@ -141,13 +150,13 @@ pub fn in_force(keys: &[StoredKey]) -> Vec<&StoredKey> {
     in_force
 }
 
-/// What has to be done to the stored keys at `now` for a server that signs with `algorithm`.
+/// What has to be done to the stored keys at `now`.
 #[must_use]
-pub fn due(keys: &[StoredKey], algorithm: &str, settings: &Settings, occasion: Occasion, now: Timestamp) -> Due {
+pub fn due(keys: &[StoredKey], wanted: Wanted<'_>, settings: &Settings, occasion: Occasion, now: Timestamp) -> Due {
     let lives = lives(keys, settings, now);
     let kept = keys.iter().zip(&lives).filter(|(_, life)| life.state != State::Gone);
     let keep: Vec<_> = kept.map(|(key, life)| with_lifetime(key, *life, settings)).collect();
-    Due { make: next_activation(&keep, algorithm, settings, occasion, now), keep }
+    Due { make: next_activation(&keep, wanted, settings, occasion, now), keep }
 }
 
 /// When a key that an operator asks for at `now` would sign.
@@ -229,7 +238,7 @@ fn with_lifetime(key: &StoredKey, life: Life, settings: &Settings) -> StoredKey 
 
 fn next_activation(
     keys: &[StoredKey],
-    algorithm: &str,
+    wanted: Wanted<'_>,
     settings: &Settings,
     occasion: Occasion,
     now: Timestamp,
@@ -238,9 +247,12 @@ fn next_activation(
     if keys.len() >= MOST_KEYS {
         return None;
     }
+    if occasion == Occasion::Start && !(wanted.signs)(signer) {
+        return Some(now);
+    }
     let earliest = now.plus(settings.publish_before);
     let last = announced(keys, now).next_back().unwrap_or(signer);
-    if occasion == Occasion::Start && last.algorithm != algorithm {
+    if occasion == Occasion::Start && !(wanted.fits)(last) {
         // What is announced already comes first: servers that do not hear of the change will sign with it.
         return Some(earliest.max(last.activates.plus(Duration::from_millis(1))));
     }

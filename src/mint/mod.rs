@@ -22,8 +22,9 @@ pub mod lifecycle;
 pub mod revocation_list;
 pub mod ring;
 pub mod seal;
+pub mod signer;
 
-pub use keys::KeyFault;
+pub use keys::{KeyFault, Source};
 
 use ring::KeyRing;
 
@@ -118,6 +119,9 @@ pub enum MintFault {
     /// The store has not been heard for so long that the key may be one that nobody publishes any longer.
     #[error("the signing keys may be out of date: the store has not been heard for keys.publish_before")]
     KeysOutdated,
+    /// The security module that holds the signing key does not sign, or is another server's.
+    #[error("the security module that holds the signing key does not sign")]
+    SignerUnavailable,
     /// Signing failed.
     #[error("the token could not be signed")]
     Signing,
@@ -131,7 +135,7 @@ impl MintFault {
             Self::CertificateExpired | Self::CertificateMalformed | Self::CertificateMissing => {
                 ErrorCode::InvalidRequest
             }
-            Self::KeysOutdated => ErrorCode::TemporarilyUnavailable,
+            Self::KeysOutdated | Self::SignerUnavailable => ErrorCode::TemporarilyUnavailable,
             Self::Signing => ErrorCode::ServerError,
         }
     }
@@ -144,6 +148,7 @@ impl MintFault {
             Self::CertificateMalformed => "certificate_malformed",
             Self::CertificateMissing => "certificate_missing",
             Self::KeysOutdated => "signing_keys_outdated",
+            Self::SignerUnavailable => "signer_unavailable",
             Self::Signing => "signing_failed",
         }
     }
@@ -166,7 +171,7 @@ impl Minter {
     ///
     /// # Errors
     /// [`MintFault`]; then there is no token of any kind.
-    pub fn mint(
+    pub async fn mint(
         &self,
         granted: &Granted,
         client: &AuthenticatedClient,
@@ -174,8 +179,7 @@ impl Minter {
         now: Timestamp,
     ) -> Result<Minted, MintFault> {
         let binding = self.binding(client, now)?;
-        let ring = self.keys.current();
-        let signing = ring.signing(now).ok_or(MintFault::KeysOutdated)?;
+        let signing = self.keys.signing(now)?;
         let expires = self.expiry(client, binding.as_ref(), signing.token_lifetime, now);
         let registered = client.client();
         let claims = AccessToken {
@@ -189,10 +193,10 @@ impl Minter {
             jti: id.0.clone(),
             cnf: binding.as_ref().map(|bound| Confirmation { x5t_s256: bound.thumbprint }),
         };
-        let signer = signing.signer();
-        let token = signer.sign_claims(&claims.to_claims()).map_err(|_| MintFault::Signing)?;
+        let signer = signing.signer()?;
+        let token = signer.sign(&claims.to_claims()).await?;
         let expires_in = expires.since(Timestamp::from_unix(now.unix())).as_secs();
-        let algorithm = signer.key().algorithm().as_str();
+        let algorithm = signer.algorithm().as_str();
         Ok(Minted { token, expires_in, expires, id, bound_to: binding.map(|bound| bound.thumbprint), algorithm })
     }
 
@@ -209,17 +213,15 @@ impl Minter {
     /// What is said of a token, signed for the resource server that asked (RFC 9701 §5).
     ///
     /// # Errors
-    /// [`MintFault::KeysOutdated`], [`MintFault::Signing`].
-    pub fn sign_introspection(
+    /// [`MintFault::KeysOutdated`], [`MintFault::SignerUnavailable`], [`MintFault::Signing`].
+    pub async fn sign_introspection(
         &self,
         said: &Introspection,
         asked_by: &AuthenticatedClient,
         now: Timestamp,
     ) -> Result<String, MintFault> {
         let claims = said.to_claims(&self.settings.issuer, &asked_by.client().client_id, now);
-        let ring = self.keys.current();
-        let signer = ring.signing(now).ok_or(MintFault::KeysOutdated)?.signer();
-        signer.sign_claims_as(introspection::TYP, &claims).map_err(|_| MintFault::Signing)
+        self.keys.signing(now)?.signer()?.sign_as(introspection::TYP, &claims).await
     }
 
     /// The certificate that the token is bound to: the leaf that was proved on this connection, whatever method

@@ -28,12 +28,11 @@ impl ListSigner {
     /// The list, which is complete as of a time.
     ///
     /// # Errors
-    /// [`MintFault::KeysOutdated`], [`MintFault::Signing`].
-    pub fn sign(&self, entries: Entries, as_of: Timestamp, now: Timestamp) -> Result<String, MintFault> {
-        let ring = self.keys.current();
-        let signer = ring.signing(now).ok_or(MintFault::KeysOutdated)?.signer();
+    /// [`MintFault::KeysOutdated`], [`MintFault::SignerUnavailable`], [`MintFault::Signing`].
+    pub async fn sign(&self, entries: Entries, as_of: Timestamp, now: Timestamp) -> Result<String, MintFault> {
+        let signing = self.keys.signing(now)?;
         let list = RevocationList { as_of, expires: as_of.plus(LIFE), entries };
         let claims = list.to_claims(&self.issuer);
-        signer.sign_claims_as(revocation_list::TYP, &claims).map_err(|_| MintFault::Signing)
+        signing.signer()?.sign_as(revocation_list::TYP, &claims).await
     }
 }

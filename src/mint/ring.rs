@@ -9,21 +9,27 @@ mod tests;
 mod told;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use certbind_proto::jws::{Algorithm, Algorithms};
 use certbind_proto::time::Timestamp;
 
-use super::keys;
+use super::MintFault;
+use super::keys::{self, Source};
 use super::lifecycle::{self, Life, Occasion, State};
 use super::seal::Sealing;
+use super::signer::{ModuleFault, ModuleKey, TokenSigner};
 use crate::store::{KeyStore, Replaced, StoredKey, StoredKeys};
-use set::Ring;
+use set::{Ring, Signing};
 
 pub use told::{Caches, KeyEvent, KeyInfo, KeysError, Observer, RetireError, Retirement, RotateError, Timeline};
 
 /// How often a set that somebody else changed in the meantime is looked at anew.
 const TRIES: usize = 8;
+
+/// How often a security module is looked into for a key that is due and was not there.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How the ring is set up.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub struct Settings {
     pub calendar: lifecycle::Settings,
     /// How their private halves lie in the store.
     pub sealing: Sealing,
+    /// Where new ones come from.
+    pub source: Source,
 }
 
 /// The keys of this server.
@@ -42,6 +50,9 @@ pub struct KeyRing {
     algorithm: Algorithm,
     calendar: Mutex<lifecycle::Settings>,
     sealing: Sealing,
+    source: Source,
+    /// When a security module was last looked into for a key that is due.
+    looked: Mutex<Option<Timestamp>>,
     observer: Arc<dyn Observer>,
     /// Who takes a set over holds it, so that an older set never comes after a newer one.
     turn: Mutex<()>,
@@ -61,11 +72,18 @@ impl KeyRing {
         now: Timestamp,
     ) -> Result<Self, KeysError> {
         let stored = store.load().await?;
-        let Settings { algorithm, calendar, sealing } = settings;
-        let (calendar, turn) = (Mutex::new(calendar), Mutex::default());
-        let ring = Self { store, algorithm, calendar, sealing, observer, turn, ring: ArcSwap::default() };
+        let Settings { algorithm, calendar, sealing, source } = settings;
+        let (calendar, looked, turn) = (Mutex::new(calendar), Mutex::default(), Mutex::default());
+        let ring =
+            Self { store, algorithm, calendar, sealing, source, looked, observer, turn, ring: ArcSwap::default() };
         ring.take(stored, Some(now), now)?;
         ring.advance(&ring.calendar(), Occasion::Start, now).await?;
+        // A server that cannot sign must not start.
+        if let Ok(signing) = ring.signing(now)
+            && let Ok(signer) = signing.signer()
+        {
+            signer.probe().await?;
+        }
         Ok(ring)
     }
 
@@ -106,10 +124,18 @@ impl KeyRing {
         self.ring.load()
     }
 
-    /// Whether there is a key to sign with.
+    /// The key that signs at `now`.
+    ///
+    /// # Errors
+    /// [`MintFault::KeysOutdated`].
+    pub(super) fn signing(&self, now: Timestamp) -> Result<Signing, MintFault> {
+        self.current().signing(now).cloned().ok_or(MintFault::KeysOutdated)
+    }
+
+    /// Whether there is a key to sign with at `now`.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        !self.ring.load().is_outdated
+    pub fn is_ready(&self, now: Timestamp) -> bool {
+        self.signing(now).is_ok_and(|signing| signing.signer().is_ok_and(TokenSigner::is_healthy))
     }
 
     /// What is signed with now and from the next key on.
@@ -132,7 +158,15 @@ impl KeyRing {
     /// # Errors
     /// [`RotateError`].
     pub async fn plan_rotation(&self, now: Timestamp) -> Result<Timeline, RotateError> {
-        self.change::<_, RotateError>(now, |keys| Ok((keys.to_vec(), self.timeline(keys, now)?))).await
+        let in_module = self.in_module().await.map_err(KeysError::from)?;
+        self.change::<_, RotateError>(now, |keys| {
+            let mut timeline = self.timeline(keys, now)?;
+            if let Source::Module(_) = self.source {
+                timeline.incoming = Some(self.new_key(&in_module, keys, timeline.signs_from, now)?.kid);
+            }
+            Ok((keys.to_vec(), timeline))
+        })
+        .await
     }
 
     /// Makes the next key: it is published from now on and signs when caches know it.
@@ -140,9 +174,10 @@ impl KeyRing {
     /// # Errors
     /// [`RotateError`]; then nothing was changed.
     pub async fn rotate(&self, now: Timestamp) -> Result<Timeline, RotateError> {
+        let in_module = self.in_module().await.map_err(KeysError::from)?;
         self.change::<_, RotateError>(now, |keys| {
             let timeline = self.timeline(keys, now)?;
-            let next = self.make(timeline.signs_from, now)?;
+            let next = self.new_key(&in_module, keys, timeline.signs_from, now)?;
             let incoming = Some(next.kid.clone());
             Ok(([keys, &[next]].concat(), Timeline { incoming, ..timeline }))
         })
@@ -155,7 +190,8 @@ impl KeyRing {
     /// # Errors
     /// [`RetireError`]; then nothing was changed.
     pub async fn retire(&self, kid: &str, now: Timestamp) -> Result<Retirement, RetireError> {
-        self.change(now, |keys| self.without(keys, kid, now)).await
+        let in_module = self.in_module().await;
+        self.change(now, |keys| self.without(keys, kid, &in_module, now)).await
     }
 
     async fn advance(
@@ -164,16 +200,70 @@ impl KeyRing {
         occasion: Occasion,
         now: Timestamp,
     ) -> Result<(), KeysError> {
+        let in_module = self.in_module_if_due(calendar, occasion, now).await;
+        if occasion == Occasion::Start {
+            in_module.as_ref().map_err(KeysError::clone)?;
+        }
+        let candidates = in_module.as_deref().unwrap_or_default();
         self.change::<_, KeysError>(now, |keys| {
-            let due = lifecycle::due(keys, self.algorithm.as_str(), calendar, occasion, now);
-            let made = due.make.map(|activates| self.make(activates, now)).transpose()?;
+            let due = self.due(keys, calendar, occasion, now);
+            // What is due and not there is said below; everything else is done all the same.
+            let made = match due.make {
+                Some(activates) => {
+                    self.new_key(candidates, &due.keep, activates, now).map(Some).or_else(unless_there_is_none)?
+                }
+                None => None,
+            };
             let mut keys: Vec<_> = due.keep.into_iter().chain(made).collect();
             if occasion == Occasion::Start {
                 keys = keys.into_iter().map(|key| keys::seal_anew(key, &self.sealing)).collect::<Result<_, _>>()?;
             }
             Ok((keys, ()))
         })
-        .await
+        .await?;
+        in_module.map(drop)
+    }
+
+    fn due(
+        &self,
+        keys: &[StoredKey],
+        calendar: &lifecycle::Settings,
+        occasion: Occasion,
+        now: Timestamp,
+    ) -> lifecycle::Due {
+        let fits = |key: &StoredKey| key.algorithm == self.algorithm.as_str() && self.source.has(key);
+        let signs = |key: &StoredKey| self.source.signs_with(key);
+        lifecycle::due(keys, lifecycle::Wanted { fits: &fits, signs: &signs }, calendar, occasion, now)
+    }
+
+    /// The keys of the security module, if there is one.
+    async fn in_module(&self) -> Result<Vec<ModuleKey>, ModuleFault> {
+        match &self.source {
+            Source::Made => Ok(Vec::new()),
+            Source::Module(module) => module.keys().await,
+        }
+    }
+
+    /// The same when a key is due, but not more often than it makes sense.
+    async fn in_module_if_due(
+        &self,
+        calendar: &lifecycle::Settings,
+        occasion: Occasion,
+        now: Timestamp,
+    ) -> Result<Vec<ModuleKey>, KeysError> {
+        let stored = self.ring.load_full();
+        let Source::Module(module) = &self.source else { return Ok(Vec::new()) };
+        let Some(activates) = self.due(&stored.stored.keys, calendar, occasion, now).make else {
+            return Ok(Vec::new());
+        };
+        let looked = lock(&self.looked).replace(now);
+        if let Some(looked) = looked.filter(|looked| now.since(*looked) < LOOK_AGAIN && occasion == Occasion::Running) {
+            *lock(&self.looked) = Some(looked);
+            return Err(KeysError::NoNewerKey);
+        }
+        let keys = module.keys().await?;
+        self.new_key(&keys, &stored.stored.keys, activates, now)?;
+        Ok(keys)
     }
 
     /// Loads the set, changes it, writes it if it is another one, and takes it over. Who was not quick enough looks again.
@@ -197,8 +287,21 @@ impl KeyRing {
         Err(KeysError::Contended.into())
     }
 
-    fn make(&self, activates: Timestamp, now: Timestamp) -> Result<StoredKey, KeysError> {
-        Ok(keys::make(self.algorithm, activates, self.calendar().token_lifetime, &self.sealing, now)?)
+    /// A key that signs from `activates` on: a new one, or the next one of the security module.
+    fn new_key(
+        &self,
+        in_module: &[ModuleKey],
+        keys: &[StoredKey],
+        activates: Timestamp,
+        now: Timestamp,
+    ) -> Result<StoredKey, KeysError> {
+        let lifetime = self.calendar().token_lifetime;
+        match self.source {
+            Source::Made => Ok(keys::make(self.algorithm, activates, lifetime, &self.sealing, now)?),
+            Source::Module(_) => {
+                keys::take(in_module, keys, self.algorithm, activates, lifetime, now).ok_or(KeysError::NoNewerKey)
+            }
+        }
     }
 
     fn timeline(&self, keys: &[StoredKey], now: Timestamp) -> Result<Timeline, RotateError> {
@@ -220,6 +323,7 @@ impl KeyRing {
         &self,
         keys: &[StoredKey],
         kid: &str,
+        in_module: &Result<Vec<ModuleKey>, ModuleFault>,
         now: Timestamp,
     ) -> Result<(Vec<StoredKey>, Retirement), RetireError> {
         let calendar = &self.calendar();
@@ -235,7 +339,10 @@ impl KeyRing {
             let announced = keys.iter_mut().filter(|key| key.retired.is_none() && key.activates > now);
             match announced.min_by_key(|key| key.activates) {
                 Some(next) => next.activates = now,
-                None => keys.push(self.make(now, now)?),
+                None => {
+                    let in_module = in_module.as_deref().map_err(|fault| KeysError::from(fault.clone()))?;
+                    keys.push(self.new_key(in_module, &keys, now, now)?);
+                }
             }
         }
         let signer = lifecycle::signer(&keys, now).ok_or(KeysError::Contended)?;
@@ -271,7 +378,7 @@ impl KeyRing {
         if stored.revision < old.stored.revision {
             return Ok(());
         }
-        let new = Arc::new(Ring::prepare(stored, &old, &self.sealing, &self.calendar(), heard, now)?);
+        let new = Arc::new(Ring::prepare(stored, &old, (&self.sealing, &self.source), &self.calendar(), heard, now)?);
         if new.publishes_others_than(&old) {
             self.observer.publish(&new.published().to_json());
         }
@@ -281,6 +388,13 @@ impl KeyRing {
             set::events(&old, &new).iter().for_each(|event| self.observer.happened(event, now));
         }
         Ok(())
+    }
+}
+
+fn unless_there_is_none(error: KeysError) -> Result<Option<StoredKey>, KeysError> {
+    match error {
+        KeysError::NoNewerKey => Ok(None),
+        other => Err(other),
     }
 }
 

@@ -152,6 +152,7 @@ impl Sealing {
         let sealed = match &stored.secret {
             Secret::Plain(pkcs8) => return Ok(pkcs8.clone()),
             Secret::Sealed(sealed) => Sealed::parse(sealed).ok_or(SealFault::Layout)?,
+            Secret::Module(_) => return Err(SealFault::Layout),
         };
         let key = self.key_of(sealed.sealed_under)?;
         key.open(&stored.kid, &stored.algorithm, sealed.nonce, sealed.ciphertext)
@@ -160,7 +161,7 @@ impl Sealing {
     /// Whether a stored key lies there as a new one would.
     pub(super) fn is_up_to_date(&self, secret: &Secret) -> bool {
         match (self, secret) {
-            (Self::Off, _) => true,
+            (Self::Off, _) | (_, Secret::Module(_)) => true,
             (Self::Under { .. }, Secret::Plain(_)) => false,
             (Self::Under { key, .. }, Secret::Sealed(sealed)) => {
                 Sealed::parse(sealed).is_some_and(|sealed| sealed.sealed_under == key.id)

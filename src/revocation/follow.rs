@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::Revocations;
-use crate::store::{Revisions, StoreError};
+use crate::store::{BoxFuture, Revisions, StoreError};
 
 /// How often the store is looked at though it tells no change: whoever reads the published list wants to know that
 /// nothing was left out.
@@ -38,7 +38,7 @@ impl Revocations {
         self: &Arc<Self>,
         changes: watch::Receiver<Revisions>,
         clock: Arc<dyn Clock>,
-        looked: impl Fn(&Self, Timestamp) + Send + Sync + 'static,
+        looked: impl Fn(&Arc<Self>, Timestamp) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Following {
         Following(tokio::spawn(Arc::clone(self).run(changes, clock, looked)))
     }
@@ -47,14 +47,14 @@ impl Revocations {
         self: Arc<Self>,
         mut changes: watch::Receiver<Revisions>,
         clock: Arc<dyn Clock>,
-        looked: impl Fn(&Self, Timestamp),
+        looked: impl Fn(&Arc<Self>, Timestamp) -> BoxFuture<'static, ()>,
     ) {
         let mut was_well = true;
         loop {
             changes.mark_unchanged();
             let now = clock.now();
             let outcome = self.look(now).await;
-            looked(&self, now);
+            looked(&self, now).await;
             match &outcome {
                 Err(error) if was_well => tracing::error!(%error, "what other servers revoke is not known"),
                 Ok(()) if !was_well => tracing::info!("what other servers revoke is known again"),

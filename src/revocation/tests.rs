@@ -1,3 +1,4 @@
+use std::future::ready;
 use std::time::Duration;
 
 use certbind_proto::binding::Confirmation;
@@ -5,9 +6,9 @@ use certbind_proto::scope::Scope;
 use certbind_proto::time::FixedClock;
 
 use super::*;
-use crate::store::Changes as _;
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::memory::MemoryStore;
+use crate::store::{BoxFuture, Changes as _};
 
 const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
 
@@ -98,7 +99,7 @@ async fn rfc7009_2_2_1_what_the_store_does_not_have_is_not_revoked() {
 async fn rfc7009_2_1_a_revocation_on_one_server_is_known_to_another_that_follows_and_to_one_that_starts() {
     let store = Arc::new(MemoryStore::new());
     let (one, other) = (over(&store).await, Arc::new(over(&store).await));
-    let _following = other.follow(store.changes(), Arc::new(FixedClock::at(NOW)), |_, _| ());
+    let _following = other.follow(store.changes(), Arc::new(FixedClock::at(NOW)), |_, _| Box::pin(ready(())));
     one.revoke_token(&token("a"), NOW).await.unwrap();
     let known = async {
         while other.against(&token("a"), NOW).is_none() {
@@ -148,7 +149,10 @@ async fn p4_what_the_server_finds_out_is_in_force_at_once_and_in_the_store_once_
 
     let looks = Arc::new(Mutex::new(0));
     let counted = Arc::clone(&looks);
-    let count = move |_: &Revocations, _| *counted.lock().unwrap() += 1;
+    let count = move |_: &Arc<Revocations>, _| -> BoxFuture<'static, ()> {
+        *counted.lock().unwrap() += 1;
+        Box::pin(ready(()))
+    };
     let _following = revocations.follow(store.changes(), Arc::new(FixedClock::at(NOW)), count);
     let until = async |what: &str, holds: &dyn Fn() -> bool| {
         let began = std::time::Instant::now();

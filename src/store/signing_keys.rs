@@ -87,6 +87,8 @@ pub enum Secret {
     Plain(Zeroizing<Vec<u8>>),
     /// The private key, sealed under a key that lies elsewhere.
     Sealed(Vec<u8>),
+    /// Where the key is in a security module, and its public half. There is nothing secret in it.
+    Module(Vec<u8>),
 }
 
 impl Secret {
@@ -96,6 +98,7 @@ impl Secret {
         match self {
             Self::Plain(_) => "pkcs8",
             Self::Sealed(_) => "sealed",
+            Self::Module(_) => "pkcs11",
         }
     }
 
@@ -104,7 +107,7 @@ impl Secret {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Plain(pkcs8) => pkcs8,
-            Self::Sealed(sealed) => sealed,
+            Self::Sealed(bytes) | Self::Module(bytes) => bytes,
         }
     }
 
@@ -114,6 +117,7 @@ impl Secret {
         match form {
             "pkcs8" => Some(Self::Plain(Zeroizing::new(bytes))),
             "sealed" => Some(Self::Sealed(bytes)),
+            "pkcs11" => Some(Self::Module(bytes)),
             _ => None,
         }
     }
@@ -141,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_read_as_it_was_written() {
-        for secret in [signing_key("k1", "ES256").secret, Secret::Sealed(vec![1, 2, 3])] {
+        for secret in [signing_key("k1", "ES256").secret, Secret::Sealed(vec![1, 2, 3]), Secret::Module(vec![1])] {
             assert_eq!(Secret::read(secret.form(), secret.bytes().to_vec()), Some(secret));
         }
         assert_eq!(Secret::read("rot13", Vec::new()), None);

@@ -96,6 +96,12 @@ impl Jwk {
         })
     }
 
+    /// A key that is to be published as one for `alg` under the name `kid`; nothing when it cannot be used for that.
+    #[must_use]
+    pub fn published(key: VerifyingKey, alg: Algorithm, kid: &str) -> Option<Self> {
+        key.key_type().algorithms().contains(alg).then(|| Self::of(key, alg, kid))
+    }
+
     /// A key of ours, to be published.
     pub(crate) fn of(key: VerifyingKey, alg: Algorithm, kid: &str) -> Self {
         Self { kid: Some(kid.to_owned()), alg: Some(alg), key, certificate: None }

@@ -6,6 +6,7 @@
 
 mod algorithm;
 mod ed25519_point;
+mod heading;
 mod signing_key;
 mod verifying_key;
 
@@ -20,6 +21,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 pub use self::algorithm::{Algorithm, Algorithms};
+pub use self::heading::{Heading, Unsigned};
 pub use self::signing_key::{SignFault, Signer, SigningKey, SigningKeyFault};
 pub use self::verifying_key::{KeyFault, KeyType, MAX_RSA_BITS, MAX_RSA_EXPONENT_BITS, MIN_RSA_BITS, VerifyingKey};
 use crate::json::{self, JsonFault};

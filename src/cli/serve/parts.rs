@@ -21,7 +21,7 @@ use crate::cli::report::{self, Reporter};
 use crate::cli::revocation_list::Revoking;
 use crate::cli::signing_keys::{self, KeyWatch, Publisher};
 use crate::cli::{clients, storage};
-use crate::config::{self, Checked, Config, DatabaseFiles, EncryptionKeys};
+use crate::config::{self, Checked, Config, DatabaseFiles, KeyFiles};
 use crate::flow::{Flows, Limits};
 use crate::http::document::Document;
 use crate::http::ops::{Check, Operations};
@@ -70,7 +70,7 @@ impl Parts {
     pub(super) async fn build(
         config: &Config,
         fetch_roots: Vec<CertificateDer<'static>>,
-        encryption: Option<EncryptionKeys>,
+        of_keys: KeyFiles,
         database: Option<DatabaseFiles>,
         platform: Platform,
     ) -> anyhow::Result<Self> {
@@ -87,7 +87,8 @@ impl Parts {
             Document::kept_for(settings::jwks_max_age(config), "application/jwk-set+json", &json!({ "keys": [] }));
         let jwks = Arc::new(jwks);
         let publisher = Arc::new(Publisher { document: Arc::clone(&jwks), audit: lines.clone() });
-        let of_keys = settings::signing_keys(config, encryption.as_ref())?;
+        let source = signing_keys::source(&config.keys.source, of_keys.pin.as_ref())?;
+        let of_keys = settings::signing_keys(config, of_keys.encryption.as_ref(), source)?;
         let keys = KeyRing::open(store.clone(), of_keys, publisher, now).await;
         let keys = Arc::new(keys.context("no signing key")?);
         let signer = ListSigner::new(Arc::clone(&keys), config.issuer.as_str().to_owned());
@@ -143,10 +144,11 @@ impl Parts {
 
     /// What must work before this server takes traffic.
     fn checks(&self) -> Vec<Check> {
+        let clock = Arc::clone(&self.platform.clock);
         let (store, keys, audit) = (Arc::clone(&self.store), Arc::clone(&self.keys), Arc::clone(&self.lines));
         let mut checks = vec![
             Check { name: "store", ready: Box::new(move || store.is_healthy()) },
-            Check { name: "keys", ready: Box::new(move || keys.is_ready()) },
+            Check { name: "keys", ready: Box::new(move || keys.is_ready(clock.now())) },
         ];
         if audit.durability() == Durability::Required {
             checks.push(Check { name: "audit", ready: Box::new(move || audit.is_healthy()) });

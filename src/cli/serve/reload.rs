@@ -63,7 +63,7 @@ impl Reloader {
         let Opened { checked, files, sources } = opened;
         let (config, environment) = (&checked.config, &sources.environment);
         let trust = Arc::new(trust_files::load(config, files.trust, environment, platform.clock.now())?);
-        let parts = Parts::build(config, files.fetch_roots, files.encryption, files.database, platform).await?;
+        let parts = Parts::build(config, files.fetch_roots, files.keys, files.database, platform).await?;
         let parts = Arc::new(parts);
         let certificates = Certificates::new(config, &files.mtls, files.public.as_ref(), environment, &parts.metrics)?;
         let connections = Capacity::new(net::affordable_connections(config.limits.connections));

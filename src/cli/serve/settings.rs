@@ -15,7 +15,7 @@ use crate::config::{self, Config, EncryptionKeys, Profile, RateLimit};
 use crate::flow::{Limits, Rate};
 use crate::http::{BodyLimits, TOKEN_PATH, document, metadata};
 use crate::mint::seal::{SealFault, Sealing, SealingKey};
-use crate::mint::{lifecycle, ring};
+use crate::mint::{Source, lifecycle, ring};
 use crate::net::{self, TlsVersion, tls};
 use crate::{grant, jwks_uri, mint};
 
@@ -108,10 +108,15 @@ pub(super) fn tokens(config: &Config) -> mint::Settings {
 ///
 /// # Errors
 /// When the cryptographic library does not take an encryption key.
-pub(super) fn signing_keys(config: &Config, encryption: Option<&EncryptionKeys>) -> Result<ring::Settings, SealFault> {
+pub(super) fn signing_keys(
+    config: &Config,
+    encryption: Option<&EncryptionKeys>,
+    source: Source,
+) -> Result<ring::Settings, SealFault> {
     Ok(ring::Settings {
         algorithm: token_algorithm(config),
         calendar: calendar(config),
+        source,
         sealing: match encryption {
             None => Sealing::Off,
             Some(EncryptionKeys { key, previous }) => Sealing::Under {

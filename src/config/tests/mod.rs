@@ -157,6 +157,7 @@ fn make_pki() -> Result<Vec<(&'static str, Vec<u8>)>, certbind_devpki::PkiError>
         ("garbage", b"-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n".to_vec()),
         ("seal.key", b"070f171f272f373f474f575f676f777f878f979fa7afb7bfc7cfd7dfe7eff7ff\n".to_vec()),
         ("open.seal", b"070f171f272f373f474f575f676f777f878f979fa7afb7bfc7cfd7dfe7eff7ff\n".to_vec()),
+        ("two.key", b"two\nlines\n".to_vec()),
         ("text.key", b"this is not what you are looking for\n".to_vec()),
         ("text", b"this is not what you are looking for\n".to_vec()),
     ])

@@ -80,8 +80,8 @@ fn a_wrong_overlay_is_refused_as_a_wrong_file_is() {
         ("CERTBIND__LISTEN__MTLS", "x", "CERTBIND__LISTEN__MTLS: there is no such key"),
         (
             "CERTBIND__KEYS__SOURCE",
-            "pkcs11:x",
-            "CERTBIND__KEYS__SOURCE: asks for a signing key in a PKCS#11 token, which comes with a later version; take it out",
+            "pkcs11:token=x?pin-value=1234",
+            "CERTBIND__KEYS__SOURCE: holds the PIN itself; write `pin-source=file:…` (or `env:`, `cred:`) in place of `pin-value`",
         ),
         (
             "CERTBIND__TOKENS__LIFETIME",

@@ -99,10 +99,22 @@ fn the_keys_that_seal_others_are_read_and_never_shown() {
     let keys = "[keys]\nencryption_key = \"file:seal.key\"\nprevious_encryption_key = \"file:seal.key\"\n[log]";
     let files = Folder::new().open(&with("[log]", keys)).expect("good").files;
     let shown = format!("{files:?}");
-    let EncryptionKeys { key, previous } = files.encryption.expect("named");
+    let EncryptionKeys { key, previous } = files.keys.encryption.expect("named");
     assert_eq!((key[0], key[31], previous.map(|key| key[1])), (7, 255, Some(15)));
     assert!(shown.contains("[redacted]") && !shown.contains("7, 15, 23"), "{shown}");
-    assert!(Folder::new().open(GOOD).expect("good").files.encryption.is_none());
+    assert!(Folder::new().open(GOOD).expect("good").files.keys.encryption.is_none());
+}
+
+#[test]
+fn keys_of_a_token_are_named_by_a_uri_and_the_pin_is_read_and_never_shown() {
+    let uri = "pkcs11:token=t;object=o?module-path=/m.so&pin-source=file:seal.key";
+    let Opened { checked, files, .. } =
+        Folder::new().open(&with("[log]", &format!("[keys]\nsource = \"{uri}\"\n[log]"))).expect("good");
+    let KeySource::Module(module) = checked.config.keys.source else { panic!("a module") };
+    assert_eq!((module.token.as_str(), module.object.as_str()), ("t", "o"));
+    let shown = format!("{files:?}");
+    let pin = files.keys.pin.expect("read");
+    assert!(pin.expose().starts_with("070f") && !pin.expose().contains('\n') && !shown.contains("070f"), "{shown}");
 }
 
 #[test]

@@ -292,8 +292,28 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "[log]",
-        "[keys]\nsource = \"pkcs11:token=x\"\n[log]",
-        "certbind.toml:19:1: keys.source: asks for a signing key in a PKCS#11 token, which comes with a later version; take it out",
+        "[keys]\nsource = \"pkcs11:token=x;object=y?module-path=/m.so&pin-value=1234\"\n[log]",
+        "certbind.toml:19:1: keys.source: holds the PIN itself; write `pin-source=file:…` (or `env:`, `cred:`) in place of `pin-value`",
+    ),
+    (
+        "[log]",
+        "[keys]\nsource = \"pkcs11:token=x;object=y?module-path=/m.so&pin-source=file:gone\"\n[log]",
+        "certbind.toml:19:1: keys.source: gone does not exist",
+    ),
+    (
+        "[log]",
+        "[keys]\nsource = \"pkcs11:token=x;object=y?module-path=/m.so&pin-source=file:open.seal\"\n[log]",
+        "certbind.toml:19:1: keys.source: open.seal is for a private key and has the mode 0644, so that others can read or change it; `chmod 0640` or narrower",
+    ),
+    (
+        "[log]",
+        "[keys]\nsource = \"pkcs11:token=x;object=y?module-path=/m.so&pin-source=file:two.key\"\n[log]",
+        "certbind.toml:19:1: keys.source: holds no PIN: one line of text is wanted",
+    ),
+    (
+        "[log]",
+        "[keys]\nsource = \"vault\"\n[log]",
+        "certbind.toml:19:1: keys.source: \"vault\" is neither \"auto\" nor a `pkcs11:` URI",
     ),
     (
         "[log]",

@@ -83,8 +83,14 @@ fn a_key_that_was_taken_back_neither_signs_nor_is_published() {
     assert!(!State::Retired.is_published() && !State::Gone.is_published());
 }
 
+/// What is due for a server that signs with this algorithm.
+fn due_for(algorithm: &str, keys: &[StoredKey], settings: &Settings, occasion: Occasion, now: Timestamp) -> Due {
+    let fits = |key: &StoredKey| key.algorithm == algorithm;
+    due(keys, Wanted { fits: &fits, signs: &|_| true }, settings, occasion, now)
+}
+
 fn due_at(keys: &[StoredKey], occasion: Occasion, now: Timestamp) -> Due {
-    due(keys, "ES256", &SETTINGS, occasion, now)
+    due_for("ES256", keys, &SETTINGS, occasion, now)
 }
 
 #[test]
@@ -104,7 +110,7 @@ fn the_first_key_signs_at_once_and_the_next_one_is_made_in_time() {
     }
     assert_eq!(due_at(&two(), Running, days(89)), Due { make: None, keep: two().to_vec() }, "it is made once");
     let by_hand = Settings { rotation: Rotation::ByHand, ..SETTINGS };
-    assert_eq!(due(&one, "ES256", &by_hand, Running, days(9000)).make, None);
+    assert_eq!(due_for("ES256", &one, &by_hand, Running, days(9000)).make, None);
 }
 
 #[test]
@@ -118,7 +124,7 @@ fn what_nobody_needs_goes() {
 #[test]
 fn another_algorithm_is_an_ordinary_rotation_that_begins_at_the_start() {
     let es256 = [key("old", at(0), at(0))];
-    let make = |keys: &[StoredKey], occasion| due(keys, "EdDSA", &SETTINGS, occasion, days(1)).make;
+    let make = |keys: &[StoredKey], occasion| due_for("EdDSA", keys, &SETTINGS, occasion, days(1)).make;
     assert_eq!(make(&es256, Occasion::Start), Some(days(2)));
     assert_eq!(make(&es256, Occasion::Running), None, "two configurations do not make keys against each other");
     let announced = [es256[0].clone(), key("new", days(1), days(2).plus(Duration::from_secs(5)))];
@@ -132,16 +138,27 @@ fn another_algorithm_is_an_ordinary_rotation_that_begins_at_the_start() {
 }
 
 #[test]
+fn a_server_that_cannot_sign_with_the_current_key_makes_one_that_signs_at_once_and_only_at_its_start() {
+    let of_module = |keys: &[StoredKey], occasion| {
+        let mine = |key: &StoredKey| key.kid != "old";
+        due(keys, Wanted { fits: &mine, signs: &mine }, &SETTINGS, occasion, days(1)).make
+    };
+    assert_eq!(of_module(&two()[..1], Occasion::Start), Some(days(1)));
+    assert_eq!(of_module(&two()[..1], Occasion::Running), None, "it may be another server's");
+    assert_eq!(of_module(&[two()[0].clone(), key("own", at(0), at(1))], Occasion::Start), None);
+}
+
+#[test]
 fn a_longer_life_of_tokens_keeps_the_keys_that_sign_them_longer() {
     let longer = Settings { token_lifetime: Duration::from_secs(3600), ..SETTINGS };
     let lifetimes = |now| {
-        let keep = due(&two(), "ES256", &longer, Occasion::Running, now).keep;
+        let keep = due_for("ES256", &two(), &longer, Occasion::Running, now).keep;
         keep.iter().map(|key| key.token_lifetime.as_secs()).collect::<Vec<_>>()
     };
     assert_eq!(lifetimes(days(89)), [3600, 3600]);
     assert_eq!(lifetimes(days(90)), [300, 3600], "what signs no more signs no longer tokens");
     let shorter = Settings { token_lifetime: Duration::from_secs(10), ..SETTINGS };
-    assert_eq!(due(&two(), "ES256", &shorter, Occasion::Start, days(89)).keep, two(), "older tokens live still");
+    assert_eq!(due_for("ES256", &two(), &shorter, Occasion::Start, days(89)).keep, two(), "older tokens live still");
 }
 
 #[test]
@@ -198,7 +215,7 @@ proptest! {
                 }
                 _ => {}
             }
-            let due = due(&keys, algorithm, &settings, occasion, now);
+            let due = due_for(algorithm, &keys, &settings, occasion, now);
             keys = due.keep;
             let by_hand = || (event == 2).then(|| rotation(&keys, &settings, now).ok()).flatten();
             if let Some(activates) = due.make.or_else(by_hand) {

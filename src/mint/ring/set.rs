@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certbind_proto::jwk::JwkSet;
-use certbind_proto::jws::{Algorithms, Signer};
+use certbind_proto::jwk::{Jwk, JwkSet};
+use certbind_proto::jws::Algorithms;
 use certbind_proto::time::Timestamp;
 
-use super::super::keys::{self, KeyFault, UsableKey};
+use super::super::MintFault;
+use super::super::keys::{self, KeyFault, Source, UsableKey};
 use super::super::lifecycle::{self, State};
 use super::super::seal::Sealing;
+use super::super::signer::TokenSigner;
 use super::told::KeyEvent;
 use crate::store::StoredKeys;
 
@@ -37,13 +39,12 @@ pub(in crate::mint) struct Signing {
 }
 
 impl Signing {
-    fn kid(&self) -> &str {
-        self.key.signer.kid().unwrap_or_default()
-    }
-
     /// What signs.
-    pub(in crate::mint) fn signer(&self) -> &Signer {
-        &self.key.signer
+    ///
+    /// # Errors
+    /// [`MintFault::SignerUnavailable`] when the key is in a security module that this server does not have.
+    pub(in crate::mint) fn signer(&self) -> Result<&TokenSigner, MintFault> {
+        self.key.signer.as_ref().ok_or(MintFault::SignerUnavailable)
     }
 }
 
@@ -52,7 +53,7 @@ impl Ring {
     pub(super) fn prepare(
         mut stored: StoredKeys,
         old: &Self,
-        sealing: &Sealing,
+        (sealing, source): (&Sealing, &Source),
         calendar: &lifecycle::Settings,
         heard: Option<Timestamp>,
         now: Timestamp,
@@ -63,7 +64,7 @@ impl Ring {
             let read = old
                 .usable
                 .get(&key.kid)
-                .map_or_else(|| keys::read(key, sealing).map(Arc::new), |key| Ok(Arc::clone(key)))?;
+                .map_or_else(|| keys::read(key, sealing, source).map(Arc::new), |key| Ok(Arc::clone(key)))?;
             usable.insert(key.kid.clone(), read);
         }
         let lives = lifecycle::lives(&stored.keys, calendar, now);
@@ -94,10 +95,9 @@ impl Ring {
 
     /// What the keys sign with that sign now or are going to.
     pub(super) fn algorithms(&self) -> Algorithms {
-        let signs = |signing: &&Signing| self.states.get(signing.kid()).is_some_and(|state| state.signs_or_will());
-        let algorithms: Vec<_> =
-            self.signing.iter().filter(signs).map(|signing| signing.signer().key().algorithm()).collect();
-        Algorithms::of(&algorithms)
+        let signs = |kid: &str| self.states.get(kid).is_some_and(|state| state.signs_or_will());
+        let keys = self.published.iter().filter(|key| key.kid().is_some_and(signs));
+        Algorithms::of(&keys.filter_map(Jwk::alg).collect::<Vec<_>>())
     }
 
     /// The key that signs at `now`; none when the set may be too old to tell.

@@ -5,6 +5,10 @@ use std::time::Duration;
 use super::super::KeyFault;
 use super::super::lifecycle::RotateFault;
 use super::super::seal::{SealFault, SealingKey};
+use super::super::signer::{KeyModule, ObjectId};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use certbind_proto::jws::SigningKey;
 use serde_json::Value;
 
 use super::*;
@@ -27,6 +31,7 @@ fn settings(algorithm: Algorithm) -> Settings {
     Settings {
         algorithm,
         sealing: Sealing::Off,
+        source: Source::Made,
         calendar: lifecycle::Settings {
             rotation: lifecycle::Rotation::Every(Duration::from_secs(90 * DAY)),
             publish_before: Duration::from_secs(DAY),
@@ -89,7 +94,7 @@ impl Server {
 
     /// The `kid` of the key that signs; nothing when there is none.
     fn signs(&self, now: Timestamp) -> String {
-        self.ring.current().signing(now).map(|signing| signing.signer().kid().unwrap().to_owned()).unwrap_or_default()
+        self.ring.signing(now).map(|signing| signing.signer().unwrap().kid().unwrap().to_owned()).unwrap_or_default()
     }
 
     fn published(&self) -> Vec<String> {
@@ -203,15 +208,15 @@ async fn p3_a_server_that_hears_nothing_signs_until_a_key_could_have_taken_over_
     server.store.set(Fault::Down);
     for now in [at(1), at(DAY)] {
         assert!(server.ring.refresh(now).await.is_err());
-        assert_eq!((server.signs(now), server.ring.is_ready()), (kid.clone(), true), "{now}");
+        assert_eq!((server.signs(now), server.ring.is_ready(now)), (kid.clone(), true), "{now}");
     }
     let over = at(DAY + 1);
     assert!(server.ring.refresh(over).await.is_err());
-    assert_eq!((server.signs(over), server.ring.is_ready()), (String::new(), false));
+    assert_eq!((server.signs(over), server.ring.is_ready(over)), (String::new(), false));
     assert_eq!(server.published(), [kid.as_str()], "what is published stays");
     server.store.set(Fault::None);
     server.ring.refresh(over).await.unwrap();
-    assert_eq!((server.signs(over), server.ring.is_ready()), (kid, true));
+    assert_eq!((server.signs(over), server.ring.is_ready(over)), (kid, true));
 }
 
 #[tokio::test]
@@ -426,7 +431,7 @@ async fn what_lies_unsealed_is_sealed_at_the_start_and_what_is_made_is_sealed_fr
             .any(|part| pkcs8.starts_with(part)))
     );
     let again = open(&shared, sealing(1, None), at(3)).await.unwrap();
-    assert_eq!(again.current().signing(at(3)).unwrap().signer().kid(), Some(kid.as_str()), "it is the same key");
+    assert_eq!(again.signing(at(3)).unwrap().signer().unwrap().kid(), Some(kid.as_str()), "it is the same key");
     assert_eq!(again.list(at(3)).iter().map(|key| key.kept).collect::<Vec<_>>(), ["sealed", "sealed"]);
 }
 
@@ -444,4 +449,135 @@ async fn another_encryption_key_takes_over_beside_the_one_of_before() {
     assert_eq!(stored(&shared).await.revision, revision, "nothing is left to seal");
     let gone = open(&shared, Sealing::Off, at(5)).await.err().expect("no server");
     assert!(matches!(gone, KeysError::Key(KeyFault::Seal { source: SealFault::NoKey { .. }, .. })), "{gone:?}");
+}
+
+/// A security module in memory.
+#[derive(Default)]
+struct Module {
+    keys: Mutex<Vec<(ObjectId, SigningKey)>>,
+    is_down: AtomicBool,
+    looks: AtomicUsize,
+}
+
+impl Module {
+    fn with(ids: &[u8]) -> Arc<Self> {
+        let module = Arc::<Self>::default();
+        ids.iter().for_each(|id| module.add(*id, Algorithm::Es256));
+        module
+    }
+
+    fn add(&self, id: u8, algorithm: Algorithm) {
+        self.keys.lock().unwrap().push((ObjectId::new(vec![id]), SigningKey::generate(algorithm).unwrap()));
+    }
+
+    fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    fn answer<T>(&self, answer: T) -> Result<T, ModuleFault> {
+        if self.is_down.load(Ordering::SeqCst) { Err(ModuleFault::TokenMissing) } else { Ok(answer) }
+    }
+}
+
+impl KeyModule for Module {
+    fn keys(&self) -> BoxFuture<'_, Result<Vec<ModuleKey>, ModuleFault>> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        let keys = self.keys.lock().unwrap();
+        let keys = keys.iter().map(|(id, key)| ModuleKey { id: id.clone(), public: key.public() }).collect();
+        Box::pin(async move { self.answer(keys) })
+    }
+
+    fn sign(&self, id: &ObjectId, _: Algorithm, message: &[u8]) -> BoxFuture<'_, Result<Vec<u8>, ModuleFault>> {
+        let keys = self.keys.lock().unwrap();
+        let key = keys.iter().find(|(other, _)| other == id).ok_or_else(|| ModuleFault::KeyMissing(id.clone()));
+        let signature = key.map(|(_, key)| key.sign(message).unwrap());
+        Box::pin(async move { self.answer(signature?) })
+    }
+
+    fn is_healthy(&self) -> bool {
+        !self.is_down.load(Ordering::SeqCst)
+    }
+}
+
+async fn open_on(shared: &Shared, module: &Arc<Module>, now: Timestamp) -> Result<KeyRing, KeysError> {
+    let source = Source::Module(Arc::clone(module) as _);
+    let settings = Settings { source, ..settings(Algorithm::Es256) };
+    KeyRing::open(Arc::new(shared.clone()), settings, Arc::<Recorder>::default(), now).await
+}
+
+/// The ids of the stored keys, in the order in which they sign.
+async fn ids(shared: &Shared) -> Vec<String> {
+    let id = |key: &StoredKey| {
+        serde_json::from_slice::<Value>(key.secret.bytes()).unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let mut keys = stored(shared).await.keys;
+    lifecycle::sort(&mut keys);
+    keys.iter().map(id).collect()
+}
+
+#[tokio::test]
+async fn the_keys_of_a_module_are_taken_in_the_order_of_their_ids_and_none_twice() {
+    let (shared, module) = (Shared::default(), Module::with(&[5, 9, 7]));
+    module.add(20, Algorithm::EdDsa);
+    let ring = open_on(&shared, &module, at(0)).await.unwrap();
+    assert_eq!(ids(&shared).await, ["09"], "the newest of the configured algorithm");
+    assert!(ring.is_ready(at(0)) && ring.list(at(0))[0].kept == "pkcs11");
+    let none = ring.rotate(days(1)).await;
+    assert!(matches!(none, Err(RotateError::Keys(KeysError::NoNewerKey))), "{none:?}");
+
+    module.add(12, Algorithm::Es256);
+    module.add(11, Algorithm::Es256);
+    let plan = ring.plan_rotation(days(1)).await.unwrap();
+    assert_eq!(ring.rotate(days(1)).await.unwrap(), plan, "also its name is known beforehand");
+    assert_eq!(ids(&shared).await, ["09", "0b"]);
+    // Taken back, the next one signs at once; and then the one after that.
+    ring.retire(plan.incoming.as_ref().unwrap(), days(3)).await.unwrap();
+    assert_eq!(ids(&shared).await.last().map(String::as_str), Some("0c"));
+    let last = ring.signing(days(3)).unwrap().signer().unwrap().kid().unwrap().to_owned();
+    let refused = ring.retire(&last, days(4)).await;
+    assert!(
+        matches!(refused, Err(RetireError::Keys(KeysError::NoNewerKey))),
+        "there is nothing to sign with: {refused:?}"
+    );
+    ring.refresh(days(5)).await.unwrap();
+    assert!(ring.signing(days(5)).is_ok());
+}
+
+#[tokio::test]
+async fn a_module_that_is_away_or_has_no_newer_key_leaves_the_old_one_signing() {
+    let (shared, module) = (Shared::default(), Module::with(&[1]));
+    let ring = open_on(&shared, &module, at(0)).await.unwrap();
+    let kid = ring.signing(at(0)).unwrap().signer().unwrap().kid().unwrap().to_owned();
+    let looks = || module.looks.load(Ordering::SeqCst);
+    let before = looks();
+    for second in 0..300 {
+        let due = ring.refresh(days(95).plus(Duration::from_secs(second))).await;
+        assert!(matches!(due, Err(KeysError::NoNewerKey)), "it is told that one is due: {due:?}");
+    }
+    assert_eq!(looks() - before, 5, "the module is not asked all the time");
+    assert_eq!(ring.signing(days(95)).unwrap().signer().unwrap().kid(), Some(kid.as_str()), "it is not outdated");
+
+    module.set_down(true);
+    let away = ring.refresh(days(96)).await;
+    assert!(matches!(away, Err(KeysError::Module(ModuleFault::TokenMissing))), "{away:?}");
+    assert!(!ring.is_ready(days(96)) && ring.signing(days(97)).is_ok());
+    assert!(open_on(&shared, &module, days(96)).await.is_err(), "a server that cannot sign does not start");
+    module.set_down(false);
+    module.add(2, Algorithm::Es256);
+    ring.refresh(days(97)).await.unwrap();
+    assert_eq!(ids(&shared).await, ["01", "02"]);
+}
+
+#[tokio::test]
+async fn a_server_without_the_module_publishes_its_key_and_signs_nothing_in_its_place() {
+    let (shared, module) = (Shared::default(), Module::with(&[1]));
+    let without = Server::start(&shared, Algorithm::Es256, at(0)).await;
+    let ring = open_on(&shared, &module, at(5)).await.unwrap();
+    without.ring.refresh(at(6)).await.unwrap();
+    assert_eq!(without.published().len(), 2);
+    let turn = at(DAY + 5);
+    assert!(without.ring.signing(at(DAY)).unwrap().signer().is_ok());
+    let signing = without.ring.signing(turn).unwrap();
+    assert_eq!(signing.signer().map(drop), Err(MintFault::SignerUnavailable), "the old key's time is over");
+    assert!(!without.ring.is_ready(turn) && ring.is_ready(turn));
 }

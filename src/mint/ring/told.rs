@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::super::keys::KeyFault;
 use super::super::lifecycle::{RotateFault, State};
+use super::super::signer::ModuleFault;
 use crate::store::StoreError;
 
 /// Hears what becomes of the keys.
@@ -46,7 +47,7 @@ pub enum KeyEvent {
 }
 
 /// Why the keys cannot be had or changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum KeysError {
     /// The store does not answer.
     #[error(transparent)]
@@ -54,6 +55,14 @@ pub enum KeysError {
     /// A key cannot be made or read.
     #[error(transparent)]
     Key(#[from] KeyFault),
+    /// The security module does not answer.
+    #[error(transparent)]
+    Module(#[from] ModuleFault),
+    /// A key is due, and the security module has none that is newer than those that are known.
+    #[error(
+        "the token holds no key with the configured label, of the configured algorithm and with a larger id than the known ones"
+    )]
+    NoNewerKey,
     /// Others change the set all the time.
     #[error("the stored keys are changed by others all the time")]
     Contended,
@@ -108,7 +117,7 @@ pub struct KeyInfo {
 /// What a rotation does, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeline {
-    /// The new key's name; none while it is only planned.
+    /// The new key's name; none while it is only planned and not made yet.
     pub incoming: Option<String>,
     /// What the new key signs with.
     pub algorithm: &'static str,

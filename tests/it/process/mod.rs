@@ -8,6 +8,8 @@ mod configuration;
 mod fleet;
 mod foreign;
 mod hostile;
+#[cfg(feature = "pkcs11")]
+mod hsm;
 mod keys;
 mod lifecycle;
 mod operations;

@@ -9,17 +9,14 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
     Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RSA_PSS_SHA384, RsaEncoding, RsaKeyPair,
 };
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::RSAPublicKey;
 use zeroize::Zeroizing;
 
-use super::{Algorithm, VerifyingKey};
+use super::{Algorithm, Heading, Unsigned, VerifyingKey};
 use crate::jwk::Jwk;
 
 /// Why bytes are not a private key for signing.
@@ -223,30 +220,21 @@ fn without_sign(integer: &[u8]) -> &[u8] {
 #[derive(Debug)]
 pub struct Signer {
     key: SigningKey,
-    alg: &'static str,
-    kid: Option<String>,
-    /// The header in base64url, and the dot that follows.
-    prefix: String,
+    heading: Heading,
 }
 
 impl Signer {
     /// A signer whose tokens say this `typ` and, where there is one, this `kid` (RFC 7515 §4.1.4, §4.1.9).
     #[must_use]
     pub fn new(key: SigningKey, typ: &str, kid: Option<&str>) -> Self {
-        let alg = key.algorithm.as_str();
-        Self::naming(key, alg, typ, kid)
+        Self { heading: Heading::new(key.algorithm.as_str(), typ, kid), key }
     }
 
     /// As [`Self::new`], with the fully specified name of the algorithm: for readers that take `Ed25519` and no longer
     /// `EdDSA` (RFC 9864 §2.2).
     #[must_use]
     pub fn fully_specified(key: SigningKey, typ: &str, kid: Option<&str>) -> Self {
-        let alg = key.algorithm.fully_specified();
-        Self::naming(key, alg, typ, kid)
-    }
-
-    fn naming(key: SigningKey, alg: &'static str, typ: &str, kid: Option<&str>) -> Self {
-        Self { prefix: prefix(alg, typ, kid), key, alg, kid: kid.map(str::to_owned) }
+        Self { heading: Heading::new(key.algorithm.fully_specified(), typ, kid), key }
     }
 
     /// The key it signs with.
@@ -258,7 +246,7 @@ impl Signer {
     /// The `kid` that its tokens say.
     #[must_use]
     pub fn kid(&self) -> Option<&str> {
-        self.kid.as_deref()
+        self.heading.kid()
     }
 
     /// A compact signature over the claims.
@@ -266,7 +254,7 @@ impl Signer {
     /// # Errors
     /// [`SignFault`].
     pub fn sign_claims(&self, claims: &impl Serialize) -> Result<String, SignFault> {
-        self.sign_behind(&self.prefix, claims)
+        self.sign(self.heading.unsigned(claims)?)
     }
 
     /// The same for something else than what this signer usually makes. What kind of thing a JWT is has to show in its
@@ -275,27 +263,11 @@ impl Signer {
     /// # Errors
     /// [`SignFault`].
     pub fn sign_claims_as(&self, typ: &str, claims: &impl Serialize) -> Result<String, SignFault> {
-        self.sign_behind(&prefix(self.alg, typ, self.kid.as_deref()), claims)
+        self.sign(self.heading.unsigned_as(typ, claims)?)
     }
 
-    fn sign_behind(&self, prefix: &str, claims: &impl Serialize) -> Result<String, SignFault> {
-        let mut json = Vec::with_capacity(512);
-        serde_json::to_writer(&mut json, claims).map_err(|_| SignFault::Claims)?;
-        // Room for a signature of 512 octets, the size of RSA-4096, at 4 characters for 3 octets.
-        let mut token = String::with_capacity(prefix.len() + json.len() / 3 * 4 + 4 + 1 + 684);
-        token.push_str(prefix);
-        URL_SAFE_NO_PAD.encode_string(json, &mut token);
-        let signature = self.key.sign(token.as_bytes())?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Ok(token)
+    fn sign(&self, unsigned: Unsigned) -> Result<String, SignFault> {
+        let signature = self.key.sign(unsigned.bytes())?;
+        Ok(unsigned.signed(&signature))
     }
-}
-
-/// The header in base64url, and the dot that follows.
-fn prefix(alg: &str, typ: &str, kid: Option<&str>) -> String {
-    let members = [("typ", Some(typ)), ("alg", Some(alg)), ("kid", kid)];
-    let present = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
-    let header = Value::Object(present.collect::<Map<_, _>>()).to_string();
-    URL_SAFE_NO_PAD.encode(header) + "."
 }

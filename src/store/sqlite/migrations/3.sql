@@ -4,7 +4,7 @@ ALTER TABLE signing_keys RENAME TO signing_keys_2;
 CREATE TABLE signing_keys (
     kid            TEXT    PRIMARY KEY,
     algorithm      TEXT    NOT NULL,
-    form           TEXT    NOT NULL, -- pkcs8: the private key as it is; sealed: encrypted
+    form           TEXT    NOT NULL, -- pkcs8: the private key as it is; sealed: encrypted; pkcs11: where it is
     secret         BLOB    NOT NULL,
     created        INTEGER NOT NULL, -- published from then on
     activates      INTEGER NOT NULL, -- signs from then on
