@@ -6,7 +6,8 @@
 //! | `access` | a connection | [`Actor`], or a refusal |
 //! | `operation` | method and path | one of the [`OPERATIONS`], with the role that it needs |
 //! | `body`, `query`, `condition` | body, query, headers | what is asked for, within bounds |
-//! | `clients`, `credentials` | what is asked for | what is there, or a change of it |
+//! | `clients` | what is asked for | what is there, or a change of it |
+//! | `server` | the server around it | how it stands, whom it trusts |
 //! | `problem` | why not | status and `application/problem+json` (RFC 9457) |
 //! | `openapi` | the table of operations | the document that describes them |
 
@@ -30,6 +31,7 @@ mod access;
 mod body;
 mod clients;
 mod condition;
+mod host;
 mod merge;
 mod openapi;
 mod operation;
@@ -37,8 +39,10 @@ mod problem;
 mod query;
 mod reply;
 mod resource;
+mod server;
 
 pub use access::{Access, Actor, Role};
+pub use host::{Host, Reloaded, Standing};
 pub use openapi::document as openapi_document;
 pub use operation::{OPERATIONS, Operation, OperationId};
 pub use problem::Problem;
@@ -51,6 +55,8 @@ pub struct Admin {
     pub access: Access,
     /// The clients that are in force.
     pub clients: Clients,
+    /// The server around it.
+    pub host: Arc<dyn Host>,
     /// Where clients are changed.
     pub store: Arc<dyn ClientStore>,
     /// Tells the time; a request asks it once.
@@ -134,6 +140,9 @@ impl Admin {
                 let state = if operation.id == OperationId::DisableClient { "disabled" } else { "active" };
                 self.set_state(&request, &client_id, state, asked).await
             }
+            OperationId::ReadStatus => self.read_status(&request, asked),
+            OperationId::ListTrustAnchors => self.list_trust_anchors(&request),
+            OperationId::Reload => self.reload(&request, asked).await,
             OperationId::ReadOpenApi => {
                 query::none(&request)?;
                 Ok(reply::document(&openapi::document()))

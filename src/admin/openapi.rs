@@ -68,6 +68,9 @@ fn body(id: OperationId) -> Option<(&'static str, &'static str)> {
         | OperationId::DeleteClient
         | OperationId::DisableClient
         | OperationId::EnableClient
+        | OperationId::ReadStatus
+        | OperationId::ListTrustAnchors
+        | OperationId::Reload
         | OperationId::ReadOpenApi => None,
     }
 }
@@ -93,7 +96,11 @@ fn parameters(id: OperationId) -> Vec<Value> {
         ],
         OperationId::ChangeClient | OperationId::DeleteClient => vec![if_match(true)],
         OperationId::DisableClient | OperationId::EnableClient => vec![if_match(false)],
-        OperationId::CreateClient | OperationId::ReadOpenApi => Vec::new(),
+        OperationId::CreateClient
+        | OperationId::ReadStatus
+        | OperationId::ListTrustAnchors
+        | OperationId::Reload
+        | OperationId::ReadOpenApi => Vec::new(),
     }
 }
 
@@ -124,6 +131,9 @@ fn success(id: OperationId) -> Vec<(u16, Option<&'static str>, &'static [&'stati
             vec![(200, Some("Client"), &["ETag"])]
         }
         OperationId::DeleteClient => vec![(204, None, &[])],
+        OperationId::ReadStatus => vec![(200, Some("Status"), &[])],
+        OperationId::ListTrustAnchors => vec![(200, Some("TrustGroups"), &[])],
+        OperationId::Reload => vec![(200, Some("Reloaded"), &[])],
         OperationId::ReadOpenApi => vec![(200, Some("Document"), &[])],
     }
 }
@@ -132,12 +142,15 @@ fn success(id: OperationId) -> Vec<(u16, Option<&'static str>, &'static [&'stati
 fn failures(id: OperationId) -> Vec<u16> {
     let mut failures = vec![400, 403];
     if id.is_change() {
-        failures.extend([409, 503]);
+        failures.push(503);
     }
-    if !matches!(id, OperationId::ListClients | OperationId::CreateClient | OperationId::ReadOpenApi) {
+    if id.is_change() && id != OperationId::Reload {
+        failures.push(409);
+    }
+    if is_of_one_client(id) {
         failures.push(404);
     }
-    if id.is_change() && id != OperationId::CreateClient {
+    if id.is_change() && is_of_one_client(id) {
         failures.push(412);
     }
     if matches!(id, OperationId::ReplaceClient | OperationId::ChangeClient | OperationId::DeleteClient) {
@@ -148,6 +161,10 @@ fn failures(id: OperationId) -> Vec<u16> {
     }
     failures.sort_unstable();
     failures
+}
+
+fn is_of_one_client(id: OperationId) -> bool {
+    OPERATIONS.iter().any(|operation| operation.id == id && operation.path.contains("{client_id}"))
 }
 
 fn responses(id: OperationId) -> Value {
@@ -199,6 +216,9 @@ fn schemas() -> Value {
         },
         "Document": { "type": "object" },
         "Problem": problem(),
+        "Reloaded": object(&["taken", "refused"], &json!({ "taken": texts(), "refused": texts() })),
+        "Status": status(),
+        "TrustGroups": trust_groups(),
     })
 }
 
@@ -254,6 +274,61 @@ fn standing() -> Value {
             "updated": time,
         },
     })
+}
+
+fn object(required: &[&str], properties: &Value) -> Value {
+    json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
+}
+
+fn texts() -> Value {
+    json!({ "type": "array", "items": { "type": "string" } })
+}
+
+fn time() -> Value {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+fn status() -> Value {
+    let text = json!({ "type": "string" });
+    let count = json!({ "type": "integer", "minimum": 0 });
+    let properties = json!({
+        "version": text,
+        "issuer": text,
+        "token_endpoint": text,
+        "now": time(),
+        "started": time(),
+        "store": object(&["engine", "healthy"], &json!({ "engine": text, "healthy": { "type": "boolean" } })),
+        "clients": object(
+            &["of_files", "of_store", "not_in_force", "shadowed"],
+            &json!({ "of_files": count, "of_store": count, "not_in_force": count, "shadowed": texts() }),
+        ),
+        "trust_groups": texts(),
+        "refused": texts(),
+    });
+    let required =
+        ["version", "issuer", "token_endpoint", "now", "started", "store", "clients", "trust_groups", "refused"];
+    object(&required, &properties)
+}
+
+fn trust_groups() -> Value {
+    let text = json!({ "type": "string" });
+    let anchor = object(
+        &["subject", "serial", "not_before", "not_after", "x5t#S256"],
+        &json!({ "subject": text, "serial": text, "not_before": time(), "not_after": time(), "x5t#S256": text }),
+    );
+    let list = object(
+        &["issuer", "this_update", "next_update"],
+        &json!({ "issuer": text, "this_update": time(), "next_update": time() }),
+    );
+    let group = object(
+        &["name", "anchors", "revocation_lists"],
+        &json!({
+            "name": text,
+            "anchors": { "type": "array", "items": anchor },
+            "revocation_lists": { "type": "array", "items": list },
+        }),
+    );
+    object(&["trust_groups"], &json!({ "trust_groups": { "type": "array", "items": group } }))
 }
 
 fn problem() -> Value {

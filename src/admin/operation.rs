@@ -39,6 +39,12 @@ pub enum OperationId {
     DisableClient,
     /// Tokens again.
     EnableClient,
+    /// How the server stands.
+    ReadStatus,
+    /// Whom it trusts.
+    ListTrustAnchors,
+    /// Files are read again.
+    Reload,
     /// The description of all this.
     ReadOpenApi,
 }
@@ -56,6 +62,9 @@ impl OperationId {
             Self::DeleteClient => "delete_client",
             Self::DisableClient => "disable_client",
             Self::EnableClient => "enable_client",
+            Self::ReadStatus => "read_status",
+            Self::ListTrustAnchors => "list_trust_anchors",
+            Self::Reload => "reload",
             Self::ReadOpenApi => "read_openapi",
         }
     }
@@ -64,13 +73,16 @@ impl OperationId {
     #[must_use]
     pub const fn is_change(self) -> bool {
         match self {
-            Self::ListClients | Self::ReadClient | Self::ReadOpenApi => false,
+            Self::ListClients | Self::ReadClient | Self::ReadStatus | Self::ListTrustAnchors | Self::ReadOpenApi => {
+                false
+            }
             Self::CreateClient
             | Self::ReplaceClient
             | Self::ChangeClient
             | Self::DeleteClient
             | Self::DisableClient
-            | Self::EnableClient => true,
+            | Self::EnableClient
+            | Self::Reload => true,
         }
     }
 }
@@ -106,6 +118,15 @@ pub const OPERATIONS: &[Operation] = &[
         Role::Operator,
         "Give a client tokens again",
     ),
+    operation(OperationId::ReadStatus, "GET", "/admin/v1/status", Role::Viewer, "See how the server stands"),
+    operation(
+        OperationId::ListTrustAnchors,
+        "GET",
+        "/admin/v1/trust-anchors",
+        Role::Viewer,
+        "See whom the server trusts to vouch for clients",
+    ),
+    operation(OperationId::Reload, "POST", "/admin/v1/reload", Role::Operator, "Read changed files again, now"),
     operation(OperationId::ReadOpenApi, "GET", "/admin/v1/openapi.json", Role::Viewer, "Read this document"),
 ];
 

@@ -192,6 +192,18 @@ impl TrustGroup {
         self.snapshot.load().crls.iter().map(|list| list.facts.next_update()).min()
     }
 
+    /// The CA certificates in force.
+    #[must_use]
+    pub fn anchors(&self) -> Vec<Certificate> {
+        self.snapshot.load().certificates.clone()
+    }
+
+    /// The revocation lists in force.
+    #[must_use]
+    pub fn revocation_lists(&self) -> Vec<Crl> {
+        self.snapshot.load().crls.iter().map(|list| list.facts.clone()).collect()
+    }
+
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use certbind_proto::time::{Clock as _, SystemClock};
 
 use crate::config::Environment;
+use admin_api::CallError;
 
 pub mod config;
 pub mod demo;
@@ -16,13 +17,18 @@ pub mod explain;
 pub mod log;
 pub mod serve;
 
+mod admin_api;
+mod apply;
 mod audit;
+mod client;
 mod client_explain;
 mod clients;
 mod poll;
+mod print;
 mod report;
 mod revocation_list;
 mod signing_keys;
+mod status;
 mod storage;
 mod token;
 mod trust_files;
@@ -49,12 +55,20 @@ enum Command {
     /// Say of an access token whether it is good, check by check.
     Verify(verify::VerifyArgs),
 
-    /// Look at registered clients.
+    /// Register clients, look at them, change them.
     #[command(subcommand)]
-    Client(ClientCommand),
+    Client(client::ClientCommand),
     /// Look at the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Make the clients of the store those of a folder, which may be under version control.
+    Apply(apply::ApplyArgs),
+    /// Say what `apply` would change; exit code 8 when there is a difference.
+    Diff(apply::ApplyArgs),
+    /// Say how a running server stands.
+    Status(status::StatusArgs),
+    /// Have a running server read changed files now.
+    Reload(status::ReloadArgs),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -65,12 +79,6 @@ enum Command {
     },
     /// Print the version.
     Version,
-}
-
-#[derive(Debug, Subcommand)]
-enum ClientCommand {
-    /// Run the server's own decision for a client and a certificate, and say which rule passed or failed.
-    Explain(client_explain::ExplainArgs),
 }
 
 /// How a command ended.
@@ -90,6 +98,8 @@ pub enum Exit {
     Unreachable,
     /// The configuration is invalid.
     Invalid,
+    /// There is a difference.
+    Different,
 }
 
 impl From<Exit> for ExitCode {
@@ -102,6 +112,7 @@ impl From<Exit> for ExitCode {
             Exit::NotValid => 4,
             Exit::Unreachable => 5,
             Exit::Invalid => 6,
+            Exit::Different => 8,
         })
     }
 }
@@ -128,7 +139,11 @@ pub fn main() -> Exit {
         Err(error) if is_broken_pipe(&error) => Exit::Done,
         Err(error) => {
             let _ = writeln!(io::stderr(), "certbind: {error:#}");
-            if error.downcast_ref::<Unusable>().is_some() { Exit::Invalid } else { Exit::Failure }
+            match error.downcast_ref::<CallError>() {
+                Some(error) => error.exit(),
+                None if error.downcast_ref::<Unusable>().is_some() => Exit::Invalid,
+                None => Exit::Failure,
+            }
         }
     }
 }
@@ -142,7 +157,11 @@ fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
         Command::Token(args) => token::run(args, environment, out),
         Command::Verify(args) => verify::run(&args, environment, out),
 
-        Command::Client(ClientCommand::Explain(args)) => client_explain::run(&args, environment, out),
+        Command::Client(command) => client::run(&command, environment, out),
+        Command::Apply(args) => apply::apply(&args, environment, out),
+        Command::Diff(args) => apply::diff(&args, environment, out),
+        Command::Status(args) => status::status(&args, environment, out),
+        Command::Reload(args) => status::reload(&args, environment, out),
         Command::Audit(command) => audit::run(&command, environment, out),
         Command::Config(command) => {
             Ok(config::run(&command, environment.clone(), SystemClock.now(), out, &mut io::stderr())?)

@@ -236,6 +236,24 @@ impl SubjectKind {
     }
 }
 
+impl SubjectKind {
+    /// The names of this kind in a certificate, as they would be registered.
+    #[must_use]
+    pub fn names_in(self, certificate: &Certificate) -> Vec<String> {
+        if self == Self::Dn {
+            let subject = certificate.subject();
+            return if subject.is_empty() { Vec::new() } else { vec![subject.to_string()] };
+        }
+        let of_kind = certificate.sans().iter().filter(|san| kind_of(san) == Some(self));
+        of_kind
+            .map(|san| match san {
+                San::Dns(text) | San::Email(text) | San::Uri(text) => text.clone(),
+                San::Ip(_) | San::Other => text_of(san),
+            })
+            .collect()
+    }
+}
+
 impl Expected {
     fn equals(&self, san: &San) -> bool {
         match (self, san) {

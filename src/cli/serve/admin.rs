@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use certbind_proto::time::Timestamp;
 use hyper::Request;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use super::parts::Parts;
+use super::reload::Reloader;
 use super::server::Server;
-use crate::admin::{Access, Admin};
-use crate::config::{AdminListener, Config};
-use crate::http::BodyLimits;
+use crate::admin::{Access, Admin, Host, Reloaded, Standing};
+use crate::authn::trust::TrustGroups;
+use crate::cli::report::Report;
+use crate::config::{AdminListener, Config, Storage};
+use crate::http::{BodyLimits, TOKEN_PATH};
 use crate::net::{self, Capacity, ConnInfo, Listener, Service, Transport, UnixFault};
 
 /// How many connections the admin listener takes.
@@ -44,13 +47,15 @@ impl Server {
             limits: Arc::clone(&self.reloader.limits),
             observer: Arc::new(()),
         };
-        let (parts, limits) = (Arc::clone(&self.reloader.parts), bodies(config));
+        let platform = &self.reloader.parts.platform;
+        let host = ServerAround { reloader: Arc::clone(&self.reloader), started: platform.clock.now() };
+        let limits = BodyLimits { max_bytes: MAX_BODY, deadline: config.limits.body_timeout };
         let (path, stop) = (path.clone(), self.stop.subscribe());
         self.listeners.spawn(async move {
             let Some(listener) = until_free(listener, &path, stop.clone()).await else { return };
             tracing::info!(socket = %path.display(), "the admin API is ready");
             let access = Access::Owner { uid: listener.uid() };
-            listener.serve(settings, Arc::new(parts.admin(access, limits)), stop).await;
+            listener.serve(settings, Arc::new(host.admin(access, limits)), stop).await;
         });
         Ok(())
     }
@@ -77,22 +82,53 @@ async fn until_free(listener: Option<Listener>, path: &Path, mut stop: watch::Re
     }
 }
 
-const fn bodies(config: &Config) -> BodyLimits {
-    BodyLimits { max_bytes: MAX_BODY, deadline: config.limits.body_timeout }
+/// What the admin API knows of this server.
+struct ServerAround {
+    reloader: Arc<Reloader>,
+    started: Timestamp,
 }
 
-impl Parts {
-    fn admin(&self, access: Access, limits: BodyLimits) -> Admin {
+impl ServerAround {
+    fn admin(self, access: Access, limits: BodyLimits) -> Admin {
+        let parts = Arc::clone(&self.reloader.parts);
         Admin {
             access,
-            clients: self.registry.clone(),
-            store: self.store.clone(),
-            clock: Arc::clone(&self.platform.clock),
-            entropy: Arc::clone(&self.platform.entropy),
-            audit: self.lines.clone(),
-            metrics: Arc::clone(&self.metrics),
+            clients: parts.registry.clone(),
+            host: Arc::new(self),
+            store: parts.store.clone(),
+            clock: Arc::clone(&parts.platform.clock),
+            entropy: Arc::clone(&parts.platform.entropy),
+            audit: parts.lines.clone(),
+            metrics: Arc::clone(&parts.metrics),
             limits,
         }
+    }
+}
+
+impl Host for ServerAround {
+    fn standing(&self) -> Standing {
+        let live = self.reloader.live.load();
+        let config = &live.checked.config;
+        Standing {
+            issuer: config.issuer.as_str().to_owned(),
+            token_endpoint: format!("{}{TOKEN_PATH}", config.mtls.public_url.as_str()),
+            engine: match config.storage {
+                Storage::Sqlite => "sqlite",
+                Storage::Postgres(_) => "postgres",
+            },
+            is_store_healthy: self.reloader.parts.store.is_healthy(),
+            started: self.started,
+            refused: self.reloader.parts.metrics.rejected(),
+        }
+    }
+
+    fn trust(&self) -> Arc<TrustGroups> {
+        Arc::clone(&self.reloader.live.load().trust)
+    }
+
+    fn reload(&self) -> Reloaded {
+        let Report { taken, refused } = self.reloader.reload();
+        Reloaded { taken, refused }
     }
 }
 

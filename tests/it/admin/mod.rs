@@ -1,6 +1,8 @@
 //! The admin API as its callers meet it: the real binary, a real socket.
 
 mod changes;
+mod cli;
+pub(crate) mod docs;
 mod listing;
 mod problems;
 mod rig;

@@ -256,6 +256,17 @@ fn an_explanation_shows_both_sides() {
     assert_eq!(SubjectMismatch::SanMissing.reason(), "san_mismatch");
 }
 
+#[test]
+fn rfc8705_2_1_2_each_name_of_a_certificate_can_be_registered_and_fits_it() {
+    let spec = client().dns("a.example").email("ops@example.com").ip("192.0.2.7".parse().unwrap()).uri("spiffe://a/b");
+    let presented = certificate(&LeafSpec { eku: vec![Eku::ClientAuth], ..spec });
+    for kind in SubjectKind::ALL {
+        let names = kind.names_in(&presented);
+        assert_eq!(names.len(), 1, "{kind:?}: {names:?}");
+        assert_eq!(subject(kind, &names[0]).check(&presented), Ok(()), "{kind:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn parsing_never_panics(value in ".{0,60}") {

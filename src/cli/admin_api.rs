@@ -1,0 +1,297 @@
+//! Asks the admin API of a server, over its Unix socket or over mutual TLS.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use certbind_https::{AddressPolicy, Fetcher, Identity, Limits};
+use clap::Args;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, ETAG, HOST, HeaderMap, IF_MATCH, IF_NONE_MATCH};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
+use tokio::net::UnixStream;
+use zeroize::Zeroizing;
+
+use super::config::Output;
+use super::token::Variables;
+use super::{Exit, Unusable};
+use crate::config::{self, AdminListener, Environment, Sources};
+
+/// The most bytes of an answer: a page of the largest registrations.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// Which server, and how to print.
+#[derive(Args, Clone, Debug)]
+pub(super) struct AdminArgs {
+    /// The server: unix:PATH or https://HOST:PORT; without it the admin socket of the configuration [CERTBIND_ADMIN]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// Who may vouch for the server, PEM [CERTBIND_CA]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Your certificate and intermediates, PEM, for a server over TLS [CERTBIND_CERT]
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Its private key, PEM [CERTBIND_KEY]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The longest wait for an answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    timeout: u64,
+    /// The configuration that names the admin socket
+    #[arg(long, value_name = "FILE", default_value = "/etc/certbind/certbind.toml")]
+    config: PathBuf,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(super) output: Output,
+}
+
+/// A server that can be asked.
+pub(super) struct Api {
+    transport: Transport,
+    runtime: tokio::runtime::Runtime,
+}
+
+enum Transport {
+    Unix { path: PathBuf, timeout: Duration },
+    Tls { fetcher: Fetcher, base: String },
+}
+
+/// What a change says about the state that it changes.
+#[derive(Clone, Debug)]
+pub(super) enum Condition {
+    /// Any.
+    Any,
+    /// None: there is no such client yet.
+    Absent,
+    /// The one with this entity tag.
+    Tag(String),
+}
+
+/// An answer that is a success.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) body: Value,
+    pub(super) tag: String,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// The server refused, and says why (RFC 9457).
+    Refused(Value),
+    /// It cannot be reached, or does not answer.
+    Unreachable(anyhow::Error),
+}
+
+impl CallError {
+    /// What it means to a script.
+    pub(super) const fn exit(&self) -> Exit {
+        match self {
+            Self::Refused(_) => Exit::Refused,
+            Self::Unreachable(_) => Exit::Unreachable,
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => write!(f, "the server cannot be asked: {error:#}"),
+            Self::Refused(problem) => {
+                write!(f, "{}", problem["title"].as_str().unwrap_or("the server refused"))?;
+                for error in problem["errors"].as_array().into_iter().flatten() {
+                    write!(f, "\n  {}", error["detail"].as_str().unwrap_or_default())?;
+                }
+                match problem["request_id"].as_str() {
+                    Some(id) => write!(f, "\nthe server's audit log knows it as request_id {id}"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl AdminArgs {
+    /// The server that was meant.
+    ///
+    /// # Errors
+    /// Nothing says which, or a certificate cannot be read.
+    pub(super) fn connect(&self, environment: &Environment) -> anyhow::Result<Api> {
+        let variable = Variables(environment);
+        let server = match variable.or(self.server.clone(), "CERTBIND_ADMIN") {
+            Some(server) => server,
+            None => self.configured(environment)?,
+        };
+        let timeout = Duration::from_secs(self.timeout);
+        let transport = match server.strip_prefix("unix:") {
+            Some(path) => Transport::Unix { path: path.into(), timeout },
+            None => self.over_tls(&server, timeout, &variable)?,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Api { transport, runtime })
+    }
+
+    fn configured(&self, environment: &Environment) -> anyhow::Result<String> {
+        let sources = Sources { file: self.config.clone(), environment: environment.clone(), set: Vec::new() };
+        let checked = config::inspect(&sources);
+        let checked =
+            checked.map_err(|rejected| Unusable(format!("which server? --server does not say, and\n{rejected}")))?;
+        match checked.config.admin {
+            Some(AdminListener::Unix(path)) => Ok(format!("unix:{}", path.display())),
+            None => {
+                let file = self.config.display();
+                Err(Unusable(format!("{file} has no [listen.admin]; add it, or say which server with --server")).into())
+            }
+        }
+    }
+
+    fn over_tls(&self, server: &str, timeout: Duration, variable: &Variables<'_>) -> anyhow::Result<Transport> {
+        anyhow::ensure!(server.starts_with("https://"), "--server is unix:PATH or https://HOST:PORT, not {server}");
+        let path = |own: &Option<PathBuf>, name| own.clone().or_else(|| variable.or(None, name).map(PathBuf::from));
+        let roots = match path(&self.ca, "CERTBIND_CA") {
+            Some(path) => certbind_client::trusted_authorities(&path)?,
+            None => rustls_native_certs::load_native_certs().certs,
+        };
+        let cert =
+            path(&self.cert, "CERTBIND_CERT").context("the admin API asks for a certificate: --cert and --key")?;
+        let key = path(&self.key, "CERTBIND_KEY").context("--cert and --key go together")?;
+        let tls = certbind_https::client_config(&roots, Some(identity(&cert, &key)?))?;
+        let limits = Limits { connect: timeout, max_bytes: MAX_ANSWER, total: timeout };
+        let fetcher = Fetcher::new(Arc::new(tls), AddressPolicy::AllowPrivate, limits);
+        Ok(Transport::Tls { fetcher, base: server.trim_end_matches('/').to_owned() })
+    }
+}
+
+fn identity(cert: &Path, key: &Path) -> anyhow::Result<Identity> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let chain = CertificateDer::pem_slice_iter(&read(cert)?).collect::<Result<Vec<_>, _>>();
+    let chain = chain.with_context(|| format!("{} is no PEM", cert.display()))?;
+    let secret = Zeroizing::new(read(key)?);
+    let key = PrivateKeyDer::from_pem_slice(&secret).with_context(|| format!("{} holds no key", key.display()))?;
+    Ok(Identity { chain, key })
+}
+
+impl Api {
+    /// What is there.
+    pub(super) fn get(&self, path: &str) -> Result<Answer, CallError> {
+        self.call(Method::GET, path, None, None)
+    }
+
+    /// Has something done.
+    pub(super) fn post(&self, path: &str, body: Option<&Value>) -> Result<Answer, CallError> {
+        self.call(Method::POST, path, None, body.map(|body| ("application/json", body)))
+    }
+
+    /// Puts something in a place.
+    pub(super) fn put(&self, path: &str, condition: &Condition, body: &Value) -> Result<Answer, CallError> {
+        self.call(Method::PUT, path, Some(condition), Some(("application/json", body)))
+    }
+
+    /// Changes some members.
+    pub(super) fn patch(&self, path: &str, condition: &Condition, body: &Value) -> Result<Answer, CallError> {
+        self.call(Method::PATCH, path, Some(condition), Some(("application/merge-patch+json", body)))
+    }
+
+    /// Removes something.
+    pub(super) fn delete(&self, path: &str, condition: &Condition) -> Result<Answer, CallError> {
+        self.call(Method::DELETE, path, Some(condition), None)
+    }
+
+    fn call(
+        &self,
+        method: Method,
+        path: &str,
+        condition: Option<&Condition>,
+        body: Option<(&str, &Value)>,
+    ) -> Result<Answer, CallError> {
+        let mut headers = HeaderMap::new();
+        let mut insert = |name, value: &str| {
+            if let Ok(value) = value.parse() {
+                headers.insert(name, value);
+            }
+        };
+        match condition {
+            None => {}
+            Some(Condition::Any) => insert(IF_MATCH, "*"),
+            Some(Condition::Absent) => insert(IF_NONE_MATCH, "*"),
+            Some(Condition::Tag(tag)) => insert(IF_MATCH, tag),
+        }
+        if let Some((media_type, _)) = body {
+            insert(CONTENT_TYPE, media_type);
+        }
+        let body = Bytes::from(body.map(|(_, body)| body.to_string()).unwrap_or_default());
+        let response = self.runtime.block_on(self.transport.send(method, path, headers, body));
+        read(response.map_err(CallError::Unreachable)?)
+    }
+}
+
+fn read(response: Response<Bytes>) -> Result<Answer, CallError> {
+    let (head, bytes) = response.into_parts();
+    let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
+    match body {
+        Ok(body) if head.status.is_success() => {
+            let tag = head.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).unwrap_or_default().to_owned();
+            Ok(Answer { body, tag })
+        }
+        Ok(problem) if problem.get("type").is_some() => Err(CallError::Refused(problem)),
+        _ => Err(CallError::Unreachable(anyhow::anyhow!("what answers is no admin API ({})", head.status))),
+    }
+}
+
+impl Transport {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Bytes>> {
+        match self {
+            Self::Tls { fetcher, base } => {
+                let mut request = Request::builder().method(method).uri(format!("{base}{path}")).body(body)?;
+                request.headers_mut().extend(headers);
+                Ok(fetcher.send(request).await?)
+            }
+            Self::Unix { path: socket, timeout } => {
+                let mut request = Request::builder().method(method).uri(path).header(HOST, "certbind");
+                request.headers_mut().context("a request")?.extend(headers);
+                let request = request.body(Full::new(body))?;
+                let answer = tokio::time::timeout(*timeout, over_socket(socket, request)).await;
+                answer.with_context(|| format!("no answer within {timeout:?}"))?
+            }
+        }
+    }
+}
+
+async fn over_socket(socket: &Path, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Bytes>> {
+    let stream = UnixStream::connect(socket).await;
+    let stream = stream.with_context(|| format!("cannot connect to {}", socket.display()))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+    connection.abort();
+    Ok(Response::from_parts(head, body))
+}
+
+/// The path of a client.
+pub(super) fn path_of(client_id: &str) -> String {
+    format!("/admin/v1/clients/{}", encode(client_id))
+}
+
+/// Percent-encodes all but what is never more than itself (RFC 3986 §2.3).
+pub(super) fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
