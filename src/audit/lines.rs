@@ -22,6 +22,8 @@ pub struct RawLine<'a> {
     pub bytes: &'a [u8],
     /// Whether all of it is there.
     pub is_whole: bool,
+    /// Whether a line end follows; if not, somebody may be writing it now.
+    pub is_ended: bool,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -36,7 +38,7 @@ impl<R: BufRead> Lines<R> {
     /// When the input cannot be read.
     pub fn next_line(&mut self) -> io::Result<Option<RawLine<'_>>> {
         self.bytes.clear();
-        let (mut is_whole, mut is_end) = (true, true);
+        let (mut is_whole, mut is_ended, mut is_end) = (true, false, true);
         loop {
             let chunk = match self.input.fill_buf() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -54,10 +56,11 @@ impl<R: BufRead> Lines<R> {
             let used = part.len() + usize::from(end.is_some());
             self.input.consume(used);
             if end.is_some() {
+                is_ended = true;
                 break;
             }
         }
         self.number += 1;
-        Ok((!is_end).then_some(RawLine { number: self.number, bytes: &self.bytes, is_whole }))
+        Ok((!is_end).then_some(RawLine { number: self.number, bytes: &self.bytes, is_whole, is_ended }))
     }
 }

@@ -26,6 +26,8 @@ pub struct Verifier {
     unchained: u64,
     runs: BTreeMap<String, Run>,
     rests: Vec<(Place, LineHash)>,
+    /// What the last line was, if it was none and had no end.
+    unended: Option<(Place, LineHash)>,
     report: Report,
 }
 
@@ -168,6 +170,8 @@ pub enum Note {
     },
     /// A line was cut off by a crash; the chain says so.
     Torn,
+    /// The last line is not whole, and nothing follows that could tell why.
+    Unended,
     /// Lines of an earlier version stand before the chain.
     Unchained {
         /// How many.
@@ -198,6 +202,9 @@ impl Verifier {
     /// Takes the next line.
     pub fn line(&mut self, file: usize, line: RawLine<'_>) {
         let place = Place { file, line: line.number };
+        if let Some((place, hash)) = self.unended.take() {
+            self.rest(place, hash);
+        }
         if !line.is_whole {
             self.before = None;
             return self.breaks(place, Break::TooLong);
@@ -209,6 +216,7 @@ impl Verifier {
             }
         }
         match Chained::parse(line.bytes) {
+            None if !line.is_ended => self.unended = Some((place, hash)),
             None => self.foreign(place, line.bytes, hash),
             Some(chained) => self.chained(place, chained, hash),
         }
@@ -220,6 +228,9 @@ impl Verifier {
     pub fn finish(mut self) -> Report {
         for (place, _) in std::mem::take(&mut self.rests) {
             self.breaks(place, Break::Foreign);
+        }
+        if let Some((place, _)) = self.unended.take() {
+            self.note(place, Note::Unended);
         }
         let end = Place { file: usize::MAX, line: 0 };
         for (head, _) in self.expected.clone().into_iter().filter(|(_, seen)| *seen == Seen::NotYet) {
@@ -242,7 +253,13 @@ impl Verifier {
         let is_object = || serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok() && line.starts_with(b"{");
         if self.chains.is_empty() && is_object() {
             self.unchained += 1;
-        } else if self.rests.len() < MAX_KEPT {
+        } else {
+            self.rest(place, hash);
+        }
+    }
+
+    fn rest(&mut self, place: Place, hash: LineHash) {
+        if self.rests.len() < MAX_KEPT {
             self.rests.push((place, hash));
         } else {
             self.breaks(place, Break::Foreign);
@@ -392,6 +409,7 @@ impl fmt::Display for Note {
                  last lines are gone"
             ),
             Self::Torn => f.write_str("a crash cut this line off; the chain says so"),
+            Self::Unended => f.write_str("this line is not whole: it is just being written, or a crash cut it off"),
             Self::Unchained { lines } => write!(f, "{lines} lines of an earlier version stand before the chain"),
         }
     }

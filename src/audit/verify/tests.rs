@@ -141,8 +141,14 @@ fn the_rest_of_a_line_is_no_break_once_the_chain_tells_of_it() {
     position.append(br#"{"event":"token.issued"}"#, &mut log);
     let rest = br#"{"event":"token.iss"#;
     log.extend_from_slice(rest);
-    assert_eq!(faults(&[&log]), [(2, Break::Foreign)]);
+    let at_the_end = verify(&[&log], &[]);
+    assert!(at_the_end.is_good(), "it may be just being written");
+    assert_eq!(at_the_end.notes, [(Place { file: 0, line: 2 }, Note::Unended)]);
     log.push(b'\n');
+    assert_eq!(faults(&[&log]), [(2, Break::Foreign)]);
+    let mut next = Vec::new();
+    position.clone().append(br#"{"event":"token.issued"}"#, &mut next);
+    assert_eq!(faults(&[log.trim_ascii_end(), &next]), [(2, Break::Foreign)], "something follows");
     let told = format!(r#"{{"event":"audit.torn","torn":"{}"}}"#, LineHash::of(rest));
     position.append(told.as_bytes(), &mut log);
     let report = verify(&[&log], &[]);

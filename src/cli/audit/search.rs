@@ -39,6 +39,9 @@ struct Wanted {
     /// Of this client.
     #[arg(long, value_name = "ID")]
     client: Option<String>,
+    /// Of this administrator.
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
     /// With this reason.
     #[arg(long)]
     reason: Option<String>,
@@ -88,6 +91,8 @@ pub(super) fn run(args: &SearchArgs, environment: &Environment, out: &mut dyn Wr
                     left -= 1;
                 }
                 Some(_) => {}
+                // Somebody is just writing it.
+                None if !line.is_ended => {}
                 None => {
                     unreadable += 1;
                     if unreadable <= TOLD {
@@ -106,7 +111,7 @@ pub(super) fn run(args: &SearchArgs, environment: &Environment, out: &mut dyn Wr
 
 /// What a line is held against: texts, as they stand in it.
 struct Filter {
-    members: [Option<String>; 7],
+    members: [Option<String>; 8],
     since: Option<String>,
     until: Option<String>,
 }
@@ -120,6 +125,7 @@ impl Filter {
         Self {
             members: [
                 wanted.client.clone(),
+                wanted.actor.clone(),
                 wanted.reason.clone(),
                 wanted.event.clone(),
                 wanted.jti.clone(),
@@ -135,6 +141,7 @@ impl Filter {
     fn fits(&self, seen: &Seen<'_>) -> bool {
         let found = [
             &seen.client_id,
+            &seen.actor,
             &seen.reason,
             &seen.event,
             &seen.jti,

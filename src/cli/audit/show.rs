@@ -22,6 +22,8 @@ pub(super) struct Seen<'a> {
     #[serde(borrow)]
     pub(super) client_id: Option<Cow<'a, str>>,
     #[serde(borrow)]
+    pub(super) actor: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     auth_method: Option<Cow<'a, str>>,
     #[serde(borrow)]
     scope: Option<Cow<'a, str>>,
@@ -56,6 +58,7 @@ impl<'a> Seen<'a> {
             ("outcome", &self.outcome),
             ("reason", &self.reason),
             ("client_id", &self.client_id),
+            ("actor", &self.actor),
             ("auth_method", &self.auth_method),
             ("scope", &self.scope),
             ("jti", &self.jti),
