@@ -48,8 +48,8 @@ pub struct Reloader {
 struct Seen {
     /// The file that was looked into last.
     file: Option<Identity>,
-    /// Another file, which somebody may still be writing.
-    unsettled: Option<Identity>,
+    /// Another file (or none at all), which somebody may still be writing.
+    unsettled: Option<Option<Identity>>,
     /// What was wrong with the last one, and when.
     refused: Option<(String, Instant)>,
 }
@@ -94,10 +94,10 @@ impl Reloader {
         if file == seen.file && !is_due {
             return;
         }
-        if file == seen.file || file == seen.unsettled {
+        if file == seen.file || Some(file) == seen.unsettled {
             self.look_into(&mut seen, reporter);
         }
-        seen.unsettled = file;
+        seen.unsettled = Some(file);
     }
 
     fn look_into(&self, seen: &mut Seen, reporter: &Reporter) {
