@@ -19,7 +19,7 @@ pub(super) enum AuditCommand {
     /// Say whether lines were changed, taken out, put in or moved; the files may come in any order.
     Verify(verify::VerifyArgs),
     /// Print the lines that answer a question, oldest first.
-    Search(search::SearchArgs),
+    Search(Box<search::SearchArgs>),
     /// Print the last lines, and with --follow those that come.
     Tail(tail::TailArgs),
 }
