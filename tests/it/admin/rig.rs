@@ -27,6 +27,11 @@ impl AdminSite {
         Self { site: Site::new() }
     }
 
+    /// How many clients have a file.
+    pub(crate) fn files(&self) -> usize {
+        std::fs::read_dir(self.site.path("clients.d")).unwrap().count()
+    }
+
     pub(crate) fn socket(&self, name: &str) -> PathBuf {
         self.site.path(name)
     }
