@@ -15,8 +15,10 @@ use certbind_proto::time::Timestamp;
 
 use crate::jwks_uri::{RemoteKeys, RemoteKeysFault};
 use crate::registry::Registry;
+use crate::revocation::Revocations;
 use crate::store::{ReplayStore, StoreError};
 
+mod bound;
 mod chain;
 mod decoy;
 mod private_key_jwt;
@@ -24,6 +26,7 @@ mod self_signed;
 mod tls_client_auth;
 pub mod trust;
 
+pub use bound::{BoundCertificates, Fallen};
 pub use chain::{ChainFault, VerifiedChain, check as check_chain};
 pub use private_key_jwt::Settings as AssertionSettings;
 
@@ -199,31 +202,38 @@ pub struct Denied {
 
 /// Decides who a client is.
 pub struct Authenticator {
-    registry: Arc<dyn Registry>,
-    replay: Arc<dyn ReplayStore>,
-    remote_keys: Arc<dyn RemoteKeys>,
-    trust: Arc<TrustGroups>,
+    parts: Parts,
     settings: AssertionSettings,
     decoy: Decoy,
+}
+
+/// What an authenticator asks.
+pub struct Parts {
+    /// Who is registered.
+    pub registry: Arc<dyn Registry>,
+    /// Which assertions were used.
+    pub replay: Arc<dyn ReplayStore>,
+    /// What clients publish.
+    pub remote_keys: Arc<dyn RemoteKeys>,
+    /// Who vouches for certificates.
+    pub trust: Arc<TrustGroups>,
+    /// Which certificates are no longer good, whoever vouches for them.
+    pub revocations: Arc<Revocations>,
+    /// Which certificates have tokens.
+    pub bound: Arc<BoundCertificates>,
 }
 
 impl Authenticator {
     /// An authenticator over these parts.
     #[must_use]
-    pub fn new(
-        registry: Arc<dyn Registry>,
-        replay: Arc<dyn ReplayStore>,
-        remote_keys: Arc<dyn RemoteKeys>,
-        trust: Arc<TrustGroups>,
-        settings: AssertionSettings,
-    ) -> Self {
-        Self { registry, replay, remote_keys, trust, settings, decoy: Decoy::new() }
+    pub fn new(parts: Parts, settings: AssertionSettings) -> Self {
+        Self { parts, settings, decoy: Decoy::new() }
     }
 
     /// The client with this identifier, as it is registered now.
     #[must_use]
     pub fn client(&self, client_id: &str) -> Option<Arc<Client>> {
-        self.registry.find(client_id)
+        self.parts.registry.find(client_id)
     }
 
     /// Authenticates the client of one request.
@@ -234,7 +244,7 @@ impl Authenticator {
         let anonymous = |fault| Denied { client: None, claimed: None, fault };
         let proof = Proof::recognise(presented).map_err(anonymous)?;
         let client_id = proof.client_id(presented).map_err(anonymous)?;
-        let found = self.registry.find(&client_id).ok_or(AuthnFault::ClientUnknown);
+        let found = self.parts.registry.find(&client_id).ok_or(AuthnFault::ClientUnknown);
         let active = found.and_then(|client| match client.state {
             State::Active => Ok(client),
             State::Disabled => Err(AuthnFault::ClientDisabled),
@@ -242,7 +252,7 @@ impl Authenticator {
         let client = match active {
             Ok(client) => client,
             Err(fault) => {
-                self.decoy.spend(&proof, &self.trust, now);
+                self.decoy.spend(&proof, &self.parts.trust, now);
                 return Err(Denied { client: None, claimed: Some(client_id), fault });
             }
         };
@@ -250,6 +260,30 @@ impl Authenticator {
             Ok(()) => Ok(AuthenticatedClient { client, certificate: presented.certificate.clone() }),
             Err(fault) => Err(Denied { client: Some(client), claimed: Some(client_id), fault }),
         }
+    }
+
+    /// A token is bound to the certificate of this client, and good until `last_token`: if a revocation list gets the
+    /// certificate meanwhile, the token falls with it. The chain is looked at once more afterwards, as a list that came
+    /// while the token was made has not found it.
+    ///
+    /// # Errors
+    /// What speaks against the certificate by now; then the token must not leave.
+    pub fn remember_bound(
+        &self,
+        client: &AuthenticatedClient,
+        last_token: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), AuthnFault> {
+        let trust = match &client.client.method {
+            Method::TlsClientAuth { trust, .. } => Some(trust),
+            Method::PrivateKeyJwt { .. } | Method::SelfSignedTlsClientAuth { .. } => {
+                client.client.bound_certificate_trust.as_ref()
+            }
+        };
+        let (Some(certificate), Some(trust)) = (&client.certificate, trust) else { return Ok(()) };
+        self.parts.bound.remember(certificate, trust, last_token, now);
+        chain::check(certificate, &*self.parts.trust.group(trust)?, now)?;
+        Ok(())
     }
 
     async fn check(
@@ -261,15 +295,15 @@ impl Authenticator {
     ) -> Result<(), AuthnFault> {
         let assertion = match (&client.method, proof) {
             (Method::TlsClientAuth { subject, trust }, Proof::Certificate(_)) => {
-                let group = self.trust.group(trust)?;
+                let group = self.parts.trust.group(trust)?;
                 tls_client_auth::check(certificate, subject, &group, now)?;
                 None
             }
             (Method::SelfSignedTlsClientAuth { certificates, jwks_uri, validity }, Proof::Certificate(_)) => {
                 let registered =
                     self_signed::Registered { certificates, jwks_uri: jwks_uri.as_deref(), validity: *validity };
-                let outcome = self_signed::check(certificate, &registered, &*self.remote_keys, now).await;
-                outcome.inspect_err(|_| self.decoy.spend(proof, &self.trust, now))?;
+                let outcome = self_signed::check(certificate, &registered, &*self.parts.remote_keys, now).await;
+                outcome.inspect_err(|_| self.decoy.spend(proof, &self.parts.trust, now))?;
                 None
             }
             (Method::PrivateKeyJwt { keys, algorithm, legacy_audience }, Proof::Assertion(parsed)) => {
@@ -283,13 +317,16 @@ impl Authenticator {
             }
             (Method::TlsClientAuth { .. } | Method::SelfSignedTlsClientAuth { .. }, Proof::Assertion(_))
             | (Method::PrivateKeyJwt { .. }, Proof::Certificate(_)) => {
-                self.decoy.spend(proof, &self.trust, now);
+                self.decoy.spend(proof, &self.parts.trust, now);
                 return Err(AuthnFault::MethodNotRegistered);
             }
         };
         if let Some(trust) = &client.bound_certificate_trust {
-            let group = self.trust.group(trust)?;
+            let group = self.parts.trust.group(trust)?;
             chain::check(certificate.ok_or(ChainFault::Missing)?, &group, now)?;
+        }
+        if certificate.is_some_and(|own| self.parts.revocations.is_certificate_revoked(own.thumbprint(), now)) {
+            return Err(ChainFault::Revoked.into());
         }
         match assertion {
             Some(assertion) => self.use_up(&client.client_id, &assertion, now).await,

@@ -56,7 +56,7 @@ impl Authenticator {
     pub(super) async fn use_up(&self, client_id: &str, assertion: &Accepted, now: Timestamp) -> Result<(), AuthnFault> {
         let key = ReplayKey::of(client_id, &assertion.jti);
         let used = Use { key, issued: assertion.issued, keep_until: assertion.keep_until };
-        match self.replay.first_use(used, now).await? {
+        match self.parts.replay.first_use(used, now).await? {
             FirstUse::Yes => Ok(()),
             FirstUse::No => Err(AuthnFault::AssertionReplayed),
         }
@@ -83,7 +83,7 @@ impl Authenticator {
             KeySource::Inline(set) => self.verify_with(parsed, set, allowed),
             KeySource::Uri(uri) => {
                 let wanted = parsed.header.kid.as_deref().map_or(Wanted::AnyKey, Wanted::Kid);
-                let set = self.remote_keys.keys(uri, wanted, now).await?;
+                let set = self.parts.remote_keys.keys(uri, wanted, now).await?;
                 self.verify_with(parsed, &set, allowed)
             }
         }

@@ -19,11 +19,12 @@ use super::config::SourceArgs;
 use super::serve::settings;
 use super::{Exit, explain, trust_files};
 use crate::authn::trust::TrustGroups;
-use crate::authn::{Authenticator, Presented, check_chain};
+use crate::authn::{self, Authenticator, Presented, check_chain};
 use crate::config::{self, Environment};
 use crate::jwks_uri::PublishedKeys;
 use crate::registry::Registry as _;
 use crate::registry::file::{FileRegistry, Settings};
+use crate::revocation::Revocations;
 use crate::store::memory::MemoryStore;
 
 /// Whom to ask about.
@@ -68,9 +69,16 @@ pub(super) fn run(args: &ExplainArgs, environment: &Environment, out: &mut dyn W
 
     let remote = PublishedKeys::new(settings::published_keys(&config, files.fetch_roots))?;
     let assertions = settings::assertions(&config);
-    let registry = Arc::new(registry);
-    let authenticator =
-        Authenticator::new(registry, Arc::new(MemoryStore::new()), Arc::new(remote), Arc::clone(&trust), assertions);
+    let nothing_used = Arc::new(MemoryStore::new());
+    let parts = authn::Parts {
+        registry: Arc::new(registry),
+        replay: Arc::clone(&nothing_used) as _,
+        remote_keys: Arc::new(remote),
+        trust: Arc::clone(&trust),
+        revocations: Arc::new(Revocations::none_yet(nothing_used)),
+        bound: Arc::default(),
+    };
+    let authenticator = Authenticator::new(parts, assertions);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(authenticator.authenticate(&presented, now)) {
         Ok(_) => {

@@ -7,13 +7,14 @@ use certbind_proto::time::Clock;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::registry::Clients;
 use crate::registry::file::{FileRegistry, Settings, Watch};
 use crate::registry::stored::{Follow, Report};
+use crate::registry::{Change, Clients};
 use crate::store::{Changes, ClientStore};
 
 use super::Unusable;
 use super::report::{Reporter, STORED_CLIENTS};
+use super::revocation_list::Revoking;
 use super::serve::settings;
 
 /// Reads the clients' folder. A server that starts with a part of its clients would refuse the rest without a word, so
@@ -49,23 +50,32 @@ pub(super) fn tell_start(clients: &Clients, report: &Report, metrics: &Metrics) 
     }
 }
 
-/// Follows folder and store until both are dropped, and tells what is new.
+/// Follows folder and store until both are dropped, and tells what is new. The tokens of a client that is gone or disabled
+/// are revoked.
 pub(super) fn follow<S: ClientStore + Changes + ?Sized + 'static>(
     clients: &Clients,
     store: Arc<S>,
     clock: Arc<dyn Clock>,
+    revoking: &Arc<Revoking>,
     reporter: &Reporter,
 ) -> (Watch, Follow) {
     let (all, told) = (clients.clone(), Arc::new(Mutex::new(clients.shadowed())));
     let tell_new = move || tell_new_shadowed(&all, &told);
     let (after_files, after_stored) = (tell_new.clone(), tell_new);
     let (of_files, of_stored) = (reporter.clone(), reporter.clone());
+    let (all, revoking) = (clients.clone(), Arc::clone(revoking));
+    let revoke = move |changes: &[Change], now| {
+        revoking.of_clients(&all, changes.iter().map(Change::client_id), now);
+    };
+    let (revoke_of_files, revoke_of_stored) = (revoke.clone(), revoke);
     let files = clients.files.watch(move |report| {
         of_files.clients(report);
+        revoke_of_files(&report.changes, of_files.now());
         after_files();
     });
     let stored = clients.stored.follow(store, clock, move |report| {
         of_stored.stored_clients(report);
+        revoke_of_stored(&report.changes, of_stored.now());
         after_stored();
     });
     (files, stored)

@@ -127,6 +127,9 @@ async fn play(scene: &mut Scene<'_>, running: &Running, pki: &DevPki) -> anyhow:
     let (answer, took) = timed(until_refused(&mut server, &by_certificate)).await?;
     let what = "billing's certificate is revoked: refused on the connection that is open";
     scene.line(what, &answer, took, is_invalid_client(&answer))?;
+    let (answer, took) = timed(until_api_refuses(&mut api, &second)).await?;
+    let refused = answer.status == 401 && answer.error() == Some("invalid_token");
+    scene.line("and so is batch's token at the API, which is bound to that certificate", &answer, took, refused)?;
     scene.passed &= claims_hold;
     Ok(())
 }

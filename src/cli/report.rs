@@ -3,10 +3,12 @@
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::{Clock, Timestamp};
 use serde::Serialize;
 
 use crate::audit::{Audit, Event, Kind, Level};
+use crate::authn::ChainFault;
 use crate::metrics::Metrics;
 use crate::registry::{Change, file, stored};
 
@@ -112,6 +114,19 @@ impl Reporter {
             0 => self.metrics.reload_succeeded(STORED_CLIENTS),
             _ => self.metrics.reload_failed(STORED_CLIENTS),
         }
+    }
+
+    /// A certificate is on a revocation list now, and the tokens that are bound to it are revoked.
+    pub(super) fn certificate_fell(&self, thumbprint: &Thumbprint) {
+        tracing::info!(%thumbprint, "tokens are revoked: their certificate is on a revocation list");
+        self.audit.record(&Event {
+            ts: self.now().to_string(),
+            event: Some(Kind::TokenRevoked),
+            cnf_x5t_s256: Some(thumbprint.to_string()),
+            outcome: Some("success"),
+            reason: Some(ChainFault::Revoked.reason()),
+            ..Event::default()
+        });
     }
 
     fn client(&self, change: &Change) {

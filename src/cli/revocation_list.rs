@@ -4,11 +4,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use certbind_proto::client::State;
 use certbind_proto::revocation_list::MEDIA_TYPE;
 use certbind_proto::time::{Clock, Timestamp};
 
+use super::report::Reporter;
+use crate::authn::BoundCertificates;
+use crate::authn::trust::TrustGroups;
 use crate::http::document::Document;
 use crate::mint::revocation_list::ListSigner;
+use crate::registry::Registry;
 use crate::revocation::{Following, Revocations};
 use crate::store::{BoxFuture, Store, StoreError};
 
@@ -21,6 +26,7 @@ const RENEW: Duration = Duration::from_secs(60);
 /// The revocations, and the list of them.
 pub(super) struct Revoking {
     pub(super) revocations: Arc<Revocations>,
+    pub(super) bound: Arc<BoundCertificates>,
     pub(super) document: Arc<Document>,
     _following: Following,
 }
@@ -45,7 +51,29 @@ impl Revoking {
             Box::pin(async move { publisher.publish(&revocations, now).await })
         };
         let following = revocations.follow(store.changes(), clock, looked);
-        Ok(Self { revocations, document, _following: following })
+        Ok(Self { revocations, bound: Arc::default(), document, _following: following })
+    }
+
+    /// The tokens of these clients are no longer good, if the clients are gone or disabled.
+    pub(super) fn of_clients<'a>(
+        &self,
+        clients: &dyn Registry,
+        changed: impl IntoIterator<Item = &'a str>,
+        now: Timestamp,
+    ) {
+        for client_id in changed {
+            if clients.find(client_id).is_none_or(|client| client.state == State::Disabled) {
+                self.revocations.enforce_client(client_id, now);
+            }
+        }
+    }
+
+    /// The tokens of certificates that a revocation list has now are no longer good.
+    pub(super) fn of_certificates(&self, groups: &TrustGroups, reporter: &Reporter) {
+        for fallen in self.bound.fallen(groups, reporter.now()) {
+            self.revocations.enforce_certificate(&fallen.thumbprint, fallen.last_token, reporter.now());
+            reporter.certificate_fell(&fallen.thumbprint);
+        }
     }
 }
 

@@ -76,16 +76,21 @@ const fn policy(group: &config::TrustGroup) -> Policy {
     }
 }
 
-/// Reads the files that have changed. What is taken over or refused is told once.
-pub(super) fn look(groups: &TrustGroups, reporter: &Reporter) {
+/// Reads the files that have changed. What is taken over or refused is told once; says whether anything was taken over.
+pub(super) fn look(groups: &TrustGroups, reporter: &Reporter) -> Refreshed {
+    let mut outcome = Refreshed::Unchanged;
     for group in groups.all() {
         let files = named(group.name());
         match group.refresh(reporter.now()) {
             Ok(Refreshed::Unchanged) => {}
-            Ok(Refreshed::Changed) => reporter.taken_over(&files, ""),
+            Ok(Refreshed::Changed) => {
+                outcome = Refreshed::Changed;
+                reporter.taken_over(&files, "");
+            }
             Err(fault) => reporter.refused(&files, &fault),
         }
     }
+    outcome
 }
 
 /// The files of a group in logs and reports.

@@ -178,16 +178,16 @@ impl Flows {
         if served.is_empty() {
             return Err(InactiveFault::OfOthers);
         }
+        match self.authenticator.client(&token.client_id).map(|client| client.state) {
+            Some(State::Active) => {}
+            Some(State::Disabled) => return Err(InactiveFault::ClientDisabled),
+            None => return Err(InactiveFault::ClientUnknown),
+        }
         match self.revocations.against(&token, now) {
             Some(Revoked::Certificate) => return Err(InactiveFault::CertificateRevoked),
             Some(Revoked::Client) => return Err(InactiveFault::ClientRevoked),
             Some(Revoked::Token) => return Err(InactiveFault::Revoked),
             None => {}
-        }
-        match self.authenticator.client(&token.client_id).map(|client| client.state) {
-            Some(State::Active) => {}
-            Some(State::Disabled) => return Err(InactiveFault::ClientDisabled),
-            None => return Err(InactiveFault::ClientUnknown),
         }
         let scope = grant::scope_at(&self.grants, &served, &token.scope);
         Ok(AccessToken { scope, ..token })

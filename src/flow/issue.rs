@@ -85,6 +85,9 @@ impl Flows {
         let granted = grant::authorize(&self.grants, &client, &request.form)?;
         let signing = Instant::now();
         let minted = self.minter.mint(&granted, &client, TokenId::draw(&*self.entropy), now).await?;
+        if minted.bound_to.is_some() {
+            self.authenticator.remember_bound(&client, minted.expires, now)?;
+        }
         self.metrics.signing(minted.algorithm, signing.elapsed());
         Ok((minted, granted))
     }

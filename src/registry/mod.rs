@@ -72,6 +72,16 @@ pub enum Change {
     Removed(String),
 }
 
+impl Change {
+    /// Whose.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        match self {
+            Self::Added(client_id) | Self::Changed(client_id) | Self::Removed(client_id) => client_id,
+        }
+    }
+}
+
 /// Of two clients with one identifier the last one counts.
 impl FromIterator<Arc<Client>> for Snapshot {
     fn from_iter<I: IntoIterator<Item = Arc<Client>>>(clients: I) -> Self {

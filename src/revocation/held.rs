@@ -56,24 +56,26 @@ impl Held {
         if self.get(Revoked::Token, RevokedId::of_token(&token.jti), now).is_some() {
             return Some(Revoked::Token);
         }
-        if token.cnf.as_ref().is_some_and(|cnf| self.certificate(&cnf.x5t_s256, now)) {
+        let is_before = |held: Option<&Revocation>| held.is_some_and(|held| token.iat <= held.revoked);
+        if is_before(token.cnf.as_ref().and_then(|cnf| self.certificate(&cnf.x5t_s256, now))) {
             return Some(Revoked::Certificate);
         }
         let of_client = self.get(Revoked::Client, RevokedId::of_client(&token.client_id), now);
-        of_client.filter(|held| token.iat <= held.revoked).map(|_| Revoked::Client)
+        is_before(of_client).then_some(Revoked::Client)
     }
 
-    /// Whether a certificate was revoked.
-    pub(super) fn certificate(&self, thumbprint: &Thumbprint, now: Timestamp) -> bool {
-        self.get(Revoked::Certificate, RevokedId::of_certificate(thumbprint), now).is_some()
+    /// What was said of a certificate.
+    pub(super) fn certificate(&self, thumbprint: &Thumbprint, now: Timestamp) -> Option<&Revocation> {
+        self.get(Revoked::Certificate, RevokedId::of_certificate(thumbprint), now)
     }
 
     /// Everything that is not over.
     pub(super) fn entries(&self, now: Timestamp) -> Entries {
         let current = |what| self.revocations.values().filter(move |held| held.what == what && now <= held.keep_until);
-        let ids = |what| current(what).map(|held| Id::of_hash(held.id.as_bytes())).collect();
-        let clients = current(Revoked::Client).map(|held| (Id::of_hash(held.id.as_bytes()), held.revoked)).collect();
-        Entries::new(ids(Revoked::Token), ids(Revoked::Certificate), clients)
+        let id = |held: &Revocation| Id::of_hash(held.id.as_bytes());
+        let until = |what| current(what).map(|held| (id(held), held.revoked)).collect();
+        let tokens = current(Revoked::Token).map(id).collect();
+        Entries::new(tokens, until(Revoked::Certificate), until(Revoked::Client))
     }
 
     /// How many there are.

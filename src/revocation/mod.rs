@@ -72,10 +72,15 @@ impl Revocations {
     /// # Errors
     /// The store cannot be read.
     pub async fn load(store: Arc<dyn RevocationStore>, now: Timestamp) -> Result<Self, StoreError> {
-        let revocations =
-            Self { store, held: RwLock::default(), unwritten: Mutex::default(), woken: Notify::default() };
+        let revocations = Self::none_yet(store);
         revocations.refresh(now).await?;
         Ok(revocations)
+    }
+
+    /// Nothing, until the store is read. For whoever only tries something out.
+    #[must_use]
+    pub fn none_yet(store: Arc<dyn RevocationStore>) -> Self {
+        Self { store, held: RwLock::default(), unwritten: Mutex::default(), woken: Notify::default() }
     }
 
     /// Takes in what the store was told since the last time.
@@ -108,8 +113,8 @@ impl Revocations {
         Ok(self.revoke(Revocation { what: Revoked::Token, id, revoked: now, keep_until }, now).await?)
     }
 
-    /// Revokes a certificate, durably: every token that is bound to it, and authentication with it, until `keep_until`.
-    /// That is its `notAfter` where it is known.
+    /// Revokes a certificate, durably: every token that is bound to it, whenever that was made, and authentication with
+    /// it. `keep_until` is its `notAfter` where that is known; after that it is forgotten.
     ///
     /// # Errors
     /// The store does not say that it has it.
@@ -119,7 +124,8 @@ impl Revocations {
         keep_until: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.revoke(of_certificate(thumbprint, keep_until, now), now).await
+        // Tokens that another server makes before it hears of this are revoked as well.
+        self.revoke(of_certificate(thumbprint, keep_until, keep_until), now).await
     }
 
     /// Revokes every token that a client has by now, durably. It may get new ones.
@@ -130,7 +136,8 @@ impl Revocations {
         self.revoke(of_client(client_id, now), now).await
     }
 
-    /// A certificate was found to be revoked: its tokens are no longer good, the last of which ends at `last_token`.
+    /// A certificate was found to be revoked: the tokens that it has are no longer good, the last of which ends at
+    /// `last_token`. Whether it gets new ones is decided where it was found.
     pub fn enforce_certificate(&self, thumbprint: &Thumbprint, last_token: Timestamp, now: Timestamp) {
         self.enforce(of_certificate(thumbprint, last_token.plus(LATEST_ACCEPTANCE), now));
     }
@@ -146,10 +153,10 @@ impl Revocations {
         self.read().against(token, now)
     }
 
-    /// Whether a certificate was revoked, and so every token that is bound to it.
+    /// Whether the tokens that a certificate is yet to get are revoked already.
     #[must_use]
     pub fn is_certificate_revoked(&self, thumbprint: &Thumbprint, now: Timestamp) -> bool {
-        self.read().certificate(thumbprint, now)
+        self.read().certificate(thumbprint, now).is_some_and(|held| now < held.revoked)
     }
 
     /// How many revocations are held.
@@ -226,8 +233,8 @@ impl fmt::Debug for Revocations {
     }
 }
 
-fn of_certificate(thumbprint: &Thumbprint, keep_until: Timestamp, now: Timestamp) -> Revocation {
-    Revocation { what: Revoked::Certificate, id: RevokedId::of_certificate(thumbprint), revoked: now, keep_until }
+fn of_certificate(thumbprint: &Thumbprint, keep_until: Timestamp, revoked: Timestamp) -> Revocation {
+    Revocation { what: Revoked::Certificate, id: RevokedId::of_certificate(thumbprint), revoked, keep_until }
 }
 
 fn of_client(client_id: &str, now: Timestamp) -> Revocation {

@@ -57,7 +57,7 @@ async fn rfc7662_4_a_token_falls_with_its_certificate_and_with_its_client() {
         (
             revoked(Revoked::Certificate, RevokedId::of_certificate(&certificate)),
             Revoked::Certificate,
-            AccessToken { cnf: Some(Confirmation { x5t_s256: Thumbprint::of_der(b"renewed") }), ..token("a") },
+            AccessToken { iat: after(1), ..token("a") },
         ),
         (
             revoked(Revoked::Client, RevokedId::of_client("billing")),
@@ -74,7 +74,10 @@ async fn rfc7662_4_a_token_falls_with_its_certificate_and_with_its_client() {
         assert_eq!(revocations.against(&lost, NOW), Some(expected));
         assert_eq!(revocations.against(&other, NOW), None, "{expected:?}");
     }
-    assert!(revocations.is_certificate_revoked(&certificate, NOW));
+    assert!(!revocations.is_certificate_revoked(&certificate, NOW), "what it gets later is good");
+    revocations.revoke_certificate(&certificate, after(300), NOW).await.unwrap();
+    assert!(revocations.is_certificate_revoked(&certificate, after(299)), "unless an operator revoked it");
+    assert!(!revocations.is_certificate_revoked(&certificate, after(300)));
     let unbound = AccessToken { client_id: "ledger".to_owned(), cnf: None, ..token("a") };
     assert_eq!(revocations.against(&unbound, NOW), None);
 }

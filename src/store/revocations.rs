@@ -34,7 +34,7 @@ pub struct Revocation {
     pub what: Revoked,
     /// Which one.
     pub id: RevokedId,
-    /// When it was revoked. Of a client, tokens that were issued later are good.
+    /// When it was revoked. Of a certificate or a client, tokens that were issued later are good.
     pub revoked: Timestamp,
     /// The last moment at which something that it concerns could still be alive, inclusive.
     pub keep_until: Timestamp,

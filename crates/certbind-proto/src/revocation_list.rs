@@ -74,14 +74,17 @@ impl Id {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
     tokens: Vec<Id>,
-    certificates: Vec<Id>,
-    clients: BTreeMap<Id, Timestamp>,
+    certificates: Until,
+    clients: Until,
 }
+
+/// Up to when tokens of a certificate or of a client are revoked; what was issued later is good.
+pub type Until = BTreeMap<Id, Timestamp>;
 
 /// What there is against a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listed {
-    /// The certificate that it is bound to was revoked.
+    /// Every token that was bound to its certificate was revoked.
     Certificate,
     /// Every token that its client had was revoked.
     Client,
@@ -90,13 +93,11 @@ pub enum Listed {
 }
 
 impl Entries {
-    /// These tokens and certificates, and the tokens that these clients had at a time.
+    /// These tokens, and those that these certificates and clients had at a time.
     #[must_use]
-    pub fn new(mut tokens: Vec<Id>, mut certificates: Vec<Id>, clients: BTreeMap<Id, Timestamp>) -> Self {
-        for ids in [&mut tokens, &mut certificates] {
-            ids.sort_unstable();
-            ids.dedup();
-        }
+    pub fn new(mut tokens: Vec<Id>, certificates: Until, clients: Until) -> Self {
+        tokens.sort_unstable();
+        tokens.dedup();
         Self { tokens, certificates, clients }
     }
 
@@ -106,24 +107,27 @@ impl Entries {
         if self.tokens.binary_search(&Id::of_token(&token.jti)).is_ok() {
             return Some(Listed::Token);
         }
+        let is_before = |until: Option<&Timestamp>| until.is_some_and(|until| token.iat <= *until);
         let certificate = token.cnf.as_ref().map(|cnf| Id::of_certificate(&cnf.x5t_s256));
-        if certificate.is_some_and(|id| self.certificates.binary_search(&id).is_ok()) {
+        if is_before(certificate.and_then(|id| self.certificates.get(&id))) {
             return Some(Listed::Certificate);
         }
-        let revoked = self.clients.get(&Id::of_client(&token.client_id))?;
-        (token.iat <= *revoked).then_some(Listed::Client)
+        is_before(self.clients.get(&Id::of_client(&token.client_id))).then_some(Listed::Client)
     }
 
     /// Everything that is in one of two.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let both = |one: &[Id], other: &[Id]| [one, other].concat();
-        let mut clients = self.clients.clone();
-        for (id, revoked) in &other.clients {
-            let known = clients.entry(*id).or_insert(*revoked);
-            *known = (*known).max(*revoked);
-        }
-        Self::new(both(&self.tokens, &other.tokens), both(&self.certificates, &other.certificates), clients)
+        let later = |one: &Until, other: &Until| {
+            let mut both = one.clone();
+            for (id, until) in other {
+                let known = both.entry(*id).or_insert(*until);
+                *known = (*known).max(*until);
+            }
+            both
+        };
+        let tokens = [&*self.tokens, &*other.tokens].concat();
+        Self::new(tokens, later(&self.certificates, &other.certificates), later(&self.clients, &other.clients))
     }
 
     /// How many there are.
@@ -155,14 +159,15 @@ impl RevocationList {
     /// (RFC 7519 §2 permits it).
     #[must_use]
     pub fn to_claims<'a>(&'a self, issuer: &'a str) -> impl Serialize + 'a {
-        let clients = self.entries.clients.iter();
+        let named =
+            |until: &Until| until.iter().map(|(id, until)| (URL_SAFE_NO_PAD.encode(id.0), until.unix())).collect();
         Claims {
             iss: issuer,
             iat: seconds(self.as_of),
             exp: self.expires.unix(),
             tokens: pack(&self.entries.tokens),
-            certificates: pack(&self.entries.certificates),
-            clients: clients.map(|(id, revoked)| (URL_SAFE_NO_PAD.encode(id.0), revoked.unix())).collect(),
+            certificates: named(&self.entries.certificates),
+            clients: named(&self.entries.clients),
         }
     }
 }
@@ -173,7 +178,7 @@ struct Claims<'a> {
     iat: Number,
     exp: i64,
     tokens: String,
-    certificates: String,
+    certificates: BTreeMap<String, i64>,
     clients: BTreeMap<String, i64>,
 }
 
@@ -245,9 +250,9 @@ pub fn check(
     if !claims::is_before_expiry(now, expires, clock_skew) {
         return Err(ListFault::Expired);
     }
-    let packed = |name| claims.get(name).and_then(unpack).ok_or(ListFault::Malformed);
-    let clients = claims.get("clients").and_then(Value::as_object).and_then(clients).ok_or(ListFault::Malformed)?;
-    Ok(RevocationList { as_of, expires, entries: Entries::new(packed("tokens")?, packed("certificates")?, clients) })
+    let tokens = claims.get("tokens").and_then(unpack).ok_or(ListFault::Malformed)?;
+    let named = |name| claims.get(name).and_then(Value::as_object).and_then(until).ok_or(ListFault::Malformed);
+    Ok(RevocationList { as_of, expires, entries: Entries::new(tokens, named("certificates")?, named("clients")?) })
 }
 
 fn unpack(packed: &Value) -> Option<Vec<Id>> {
@@ -259,11 +264,11 @@ fn unpack(packed: &Value) -> Option<Vec<Id>> {
     ids.map(|id| id.try_into().ok().map(Id)).collect()
 }
 
-fn clients(members: &Map<String, Value>) -> Option<BTreeMap<Id, Timestamp>> {
-    let client = |(id, revoked): (&String, &Value)| {
+fn until(members: &Map<String, Value>) -> Option<Until> {
+    let entry = |(id, until): (&String, &Value)| {
         let id = URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok().map(Id)?;
         // The whole second: a token's own `iat` has no more.
-        Some((id, Timestamp::from_unix(revoked.as_i64()?)))
+        Some((id, Timestamp::from_unix(until.as_i64()?)))
     };
-    members.iter().map(client).collect()
+    members.iter().map(entry).collect()
 }

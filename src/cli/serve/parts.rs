@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::live::{InForce, Live};
 use super::settings;
 use crate::audit::{AuditFile, Durability, LineWriter};
-use crate::authn::Authenticator;
 use crate::authn::trust::TrustGroups;
+use crate::authn::{self, Authenticator};
 use crate::cli::log::Volume;
 use crate::cli::report::{self, Reporter};
 use crate::cli::revocation_list::Revoking;
@@ -31,9 +31,9 @@ use crate::metrics::Metrics;
 use crate::mint::Minter;
 use crate::mint::revocation_list::ListSigner;
 use crate::mint::ring::KeyRing;
-use crate::registry::Clients;
 use crate::registry::file::Watch;
 use crate::registry::stored::{Follow, StoredRegistry};
+use crate::registry::{Clients, Registry as _};
 use crate::store::{BoxFuture, FirstUse, ReplayStore, Store, StoreError, Use};
 
 /// What a server asks the machine for; tests give their own.
@@ -63,7 +63,7 @@ pub(super) struct Parts {
     jwks: Arc<Document>,
     pub(super) lines: Arc<LineWriter>,
     published: Arc<PublishedKeys>,
-    revoking: Revoking,
+    pub(super) revoking: Arc<Revoking>,
 }
 
 impl Parts {
@@ -93,7 +93,10 @@ impl Parts {
         let keys = Arc::new(keys.context("no signing key")?);
         let signer = ListSigner::new(Arc::clone(&keys), config.issuer.as_str().to_owned());
         let revoking = Revoking::start(&store, signer, Arc::clone(&platform.clock)).await;
-        let revoking = revoking.context("cannot read what was revoked")?;
+        let revoking = Arc::new(revoking.context("cannot read what was revoked")?);
+        // Whoever was disabled while no server ran may have tokens still.
+        let all = registry.all();
+        revoking.of_clients(&registry, all.iter().map(|client| client.client_id.as_str()), now);
         let published = Arc::new(PublishedKeys::new(settings::published_keys(config, fetch_roots))?);
         Ok(Self { metrics, platform, registry, store, keys, jwks, lines, published, revoking })
     }
@@ -122,17 +125,18 @@ impl Parts {
     }
 
     fn flows(&self, config: &Config, trust: &Arc<TrustGroups>, limits: &Arc<Limits>) -> Flows {
-        let authenticator = Authenticator::new(
-            Arc::new(self.registry.clone()),
-            Arc::new(Timed { store: Arc::clone(&self.store), metrics: Arc::clone(&self.metrics) }),
-            self.published.clone(),
-            Arc::clone(trust),
-            settings::assertions(config),
-        );
+        let parts = authn::Parts {
+            registry: Arc::new(self.registry.clone()),
+            replay: Arc::new(Timed { store: Arc::clone(&self.store), metrics: Arc::clone(&self.metrics) }),
+            remote_keys: self.published.clone(),
+            trust: Arc::clone(trust),
+            revocations: Arc::clone(&self.revoking.revocations),
+            bound: Arc::clone(&self.revoking.bound),
+        };
         Flows {
             clock: Arc::clone(&self.platform.clock),
             entropy: Arc::clone(&self.platform.entropy),
-            authenticator,
+            authenticator: Authenticator::new(parts, settings::assertions(config)),
             grants: settings::grants(config),
             minter: Minter::new(Arc::clone(&self.keys), settings::tokens(config)),
             revocations: Arc::clone(&self.revoking.revocations),
@@ -197,7 +201,13 @@ impl Parts {
 
     /// Follows the clients' folder and the clients of the store.
     pub(super) fn follow_clients(&self, reporter: &Reporter) -> (Watch, Follow) {
-        clients::follow(&self.registry, Arc::clone(&self.store), Arc::clone(&self.platform.clock), reporter)
+        clients::follow(
+            &self.registry,
+            Arc::clone(&self.store),
+            Arc::clone(&self.platform.clock),
+            &self.revoking,
+            reporter,
+        )
     }
 }
 

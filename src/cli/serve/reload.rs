@@ -15,13 +15,13 @@ use super::certificate::Certificates;
 use super::live::{InForce, Live};
 use super::parts::{Parts, Platform};
 use super::settings;
-use crate::authn::trust::{TrustGroup, TrustGroups};
+use crate::authn::trust::{Refreshed, TrustGroup, TrustGroups};
 use crate::cli::report::{Report, Reporter};
 use crate::cli::trust_files;
 use crate::config::{self, Change, Checked, Config, Opened, Sources};
 use crate::flow::Limits;
 use crate::net::{self, Capacity};
-use crate::registry::Identity;
+use crate::registry::{self, Identity};
 
 /// The name of the configuration in logs and reports.
 const CONFIGURATION: &str = "configuration";
@@ -80,9 +80,17 @@ impl Reloader {
         let reporter = self.parts.reporter().listening();
         self.look_into(&mut self.seen(), &reporter);
         self.certificates.follow(&reporter);
-        trust_files::look(&self.live.load().trust, &reporter);
+        self.follow_trust(&reporter);
         self.reload_clients(&reporter);
         reporter.report()
+    }
+
+    /// Looks at the files of the trust groups. A list that is new may have certificates that tokens are bound to.
+    pub(super) fn follow_trust(&self, reporter: &Reporter) {
+        let in_force = self.live.load();
+        if trust_files::look(&in_force.trust, reporter) == Refreshed::Changed {
+            self.parts.revoking.of_certificates(&in_force.trust, reporter);
+        }
     }
 
     /// Looks into the configuration file once it is another one, and has been so for one look: a file that is written in
@@ -163,12 +171,17 @@ impl Reloader {
         let gone = before.trust.all().into_iter().filter(|old| !groups.iter().any(|group| group.name() == old.name()));
         gone.for_each(|group| reporter.metrics.reload_succeeded(&trust_files::named(group.name())));
         trust.replace(groups);
+        self.parts.revoking.of_certificates(&trust, reporter);
     }
 
     fn reload_clients(&self, reporter: &Reporter) {
         let rules = settings::registration(&self.live.load().checked.config);
-        reporter.clients(&self.parts.registry.files.reload(rules.clone()));
-        reporter.stored_clients(&self.parts.registry.stored.reload(rules));
+        let of_files = self.parts.registry.files.reload(rules.clone());
+        reporter.clients(&of_files);
+        let of_store = self.parts.registry.stored.reload(rules);
+        reporter.stored_clients(&of_store);
+        let changed = of_files.changes.iter().chain(&of_store.changes).map(registry::Change::client_id);
+        self.parts.revoking.of_clients(&self.parts.registry, changed, reporter.now());
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

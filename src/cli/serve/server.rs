@@ -18,7 +18,6 @@ use super::sockets::Sockets;
 use crate::cli::poll::Poll;
 use crate::cli::report::{Report, Reporter};
 use crate::cli::signing_keys::KeyWatch;
-use crate::cli::trust_files;
 use crate::config::{Config, Opened};
 use crate::http::Hosts;
 use crate::http::ops::Operations;
@@ -186,7 +185,7 @@ fn follow(reloader: &Arc<Reloader>) -> io::Result<Watches> {
         _configuration: poll("configuration", Reloader::follow)?,
         _keys: Parts::watch_keys(&reloader.parts, &reloader.live),
         _certificates: poll("certificates", |reloader, reporter| reloader.certificates.follow(reporter))?,
-        _trust: poll("trust", |reloader, reporter| trust_files::look(&reloader.live.load().trust, reporter))?,
+        _trust: poll("trust", Reloader::follow_trust)?,
         _clients: reloader.parts.follow_clients(&reporter),
     })
 }

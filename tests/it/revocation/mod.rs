@@ -1,5 +1,6 @@
 //! Revocation and introspection, black box: requests over real TLS in, answers and audit lines out.
 
+mod found;
 mod introspect;
 mod list;
 mod revoke;

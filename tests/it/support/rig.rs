@@ -63,6 +63,14 @@ impl Rig {
         Self { server, ..self }
     }
 
+    /// The same folder with a new server on it, after something was changed in it while none ran.
+    pub(crate) async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
+        self.server.stop().await;
+        change(self.dir.path());
+        let server = serve(self.dir.path(), self.set.clone(), &self.clock).await.unwrap();
+        Self { server, ..self }
+    }
+
     /// A second server on the same folder, beside this one.
     pub(crate) async fn beside(&self) -> Server {
         serve(self.dir.path(), self.set.clone(), &self.clock).await.unwrap()

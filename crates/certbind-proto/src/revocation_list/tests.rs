@@ -30,7 +30,7 @@ fn token(jti: &str) -> AccessToken {
 
 fn list() -> RevocationList {
     let tokens = ["c", "a", "b", "a"].map(Id::of_token).to_vec();
-    let certificates = vec![Id::of_certificate(&Thumbprint::of_der(b"stolen"))];
+    let certificates = BTreeMap::from([(Id::of_certificate(&Thumbprint::of_der(b"stolen")), now())]);
     let clients = BTreeMap::from([(Id::of_client("ledger"), now())]);
     RevocationList {
         as_of: Timestamp::from_millis(NOW * 1000 + 123),
@@ -78,7 +78,9 @@ fn what_is_listed_is_found_and_nothing_else() {
     assert_eq!(entries.against(&token("a")), Some(Listed::Token));
     assert_eq!(entries.against(&token("d")), None);
     let bound = |der: &[u8]| Some(Confirmation { x5t_s256: Thumbprint::of_der(der) });
-    assert_eq!(entries.against(&AccessToken { cnf: bound(b"stolen"), ..token("d") }), Some(Listed::Certificate));
+    let stolen = AccessToken { cnf: bound(b"stolen"), ..token("d") };
+    assert_eq!(entries.against(&stolen), Some(Listed::Certificate));
+    assert_eq!(entries.against(&AccessToken { iat: Timestamp::from_unix(NOW + 1), ..stolen }), None, "issued later");
     assert_eq!(entries.against(&AccessToken { cnf: None, ..token("d") }), None);
     let of_ledger =
         |iat: i64| AccessToken { client_id: "ledger".to_owned(), iat: Timestamp::from_unix(NOW + iat), ..token("d") };
@@ -91,7 +93,7 @@ fn what_is_listed_is_found_and_nothing_else() {
 fn a_union_takes_nothing_back() {
     let earlier = Entries::new(
         vec![Id::of_token("z")],
-        Vec::new(),
+        BTreeMap::new(),
         BTreeMap::from([(Id::of_client("ledger"), Timestamp::from_unix(0)), (Id::of_client("batch"), now())]),
     );
     for union in [list().entries.union(&earlier), earlier.union(&list().entries)] {
@@ -119,7 +121,9 @@ fn rfc8725_3_11_a_list_of_another_issuer_type_or_time_is_none() {
         (json!({ "tokens": null }), ListFault::Malformed),
         (json!({ "tokens": [] }), ListFault::Malformed),
         (json!({ "tokens": "=" }), ListFault::Malformed),
-        (json!({ "certificates": odd }), ListFault::Malformed),
+        (json!({ "tokens": odd }), ListFault::Malformed),
+        (json!({ "certificates": "" }), ListFault::Malformed),
+        (json!({ "certificates": { odd.clone(): NOW } }), ListFault::Malformed),
         (json!({ "clients": null }), ListFault::Malformed),
         (json!({ "clients": { odd.clone(): NOW } }), ListFault::Malformed),
         (json!({ "clients": { URL_SAFE_NO_PAD.encode([0; 16]): "now" } }), ListFault::Malformed),
@@ -136,7 +140,7 @@ fn rfc8725_3_11_a_list_of_another_issuer_type_or_time_is_none() {
 #[test]
 fn a_long_list_is_parsed_only_where_one_is_expected() {
     let tokens = (0..10_000).map(|n| Id::of_token(&n.to_string())).collect();
-    let long = RevocationList { entries: Entries::new(tokens, Vec::new(), BTreeMap::new()), ..list() };
+    let long = RevocationList { entries: Entries::new(tokens, BTreeMap::new(), BTreeMap::new()), ..list() };
     let payload = serde_json::to_string(&long.to_claims(ISSUER)).unwrap();
     let text = compact(format!(r#"{{"alg":"EdDSA","typ":"{TYP}"}}"#), &payload, key(Algorithm::EdDsa));
     assert!(text.len() < 29 * 10_000, "{} octets for 10,000 entries", text.len());
@@ -149,7 +153,7 @@ fn a_long_list_is_parsed_only_where_one_is_expected() {
 proptest! {
     #[test]
     fn reading_a_list_never_panics(tokens in ".{0,40}", clients in "[a-zA-Z0-9_-]{0,24}", iat in any::<f64>()) {
-        let changes = json!({ "tokens": tokens, "certificates": clients, "clients": { clients.clone(): 1 }, "iat": iat });
+        let changes = json!({ "tokens": tokens, "certificates": { clients.clone(): iat }, "clients": { clients.clone(): 1 }, "iat": iat });
         let _ = outcome(TYP, &claims(changes).to_string());
     }
 }

@@ -22,7 +22,7 @@ fn mine() -> Thumbprint {
 }
 
 fn tokens(jtis: &[&str]) -> Entries {
-    Entries::new(jtis.iter().map(|jti| Id::of_token(jti)).collect(), Vec::new(), BTreeMap::new())
+    Entries::new(jtis.iter().map(|jti| Id::of_token(jti)).collect(), BTreeMap::new(), BTreeMap::new())
 }
 
 /// An issuer with one key, and a verifier that has its list.
@@ -74,11 +74,11 @@ fn rfc7009_2_1_what_the_list_has_is_denied_after_the_binding_was_checked() {
     assert_eq!((rig.reason("a", NOW), rig.reason("b", NOW)), ("token_revoked", "good"));
     let thief = rig.verify("a", &Thumbprint::of_der(b"thief"), NOW).unwrap_err();
     assert_eq!(thief.reason(), "binding_mismatch", "a thief does not learn that it was revoked");
-    let certificates = vec![Id::of_certificate(&mine())];
+    let certificates = BTreeMap::from([(Id::of_certificate(&mine()), after(1))]);
     rig.take(&rig.list(Entries::new(Vec::new(), certificates, BTreeMap::new()), after(1)), after(1)).unwrap();
     assert_eq!(rig.reason("b", after(1)), "certificate_revoked");
     let clients = BTreeMap::from([(Id::of_client("billing"), after(2))]);
-    rig.take(&rig.list(Entries::new(Vec::new(), Vec::new(), clients), after(2)), after(2)).unwrap();
+    rig.take(&rig.list(Entries::new(Vec::new(), BTreeMap::new(), clients), after(2)), after(2)).unwrap();
     assert_eq!((rig.reason("b", after(2)), rig.reason("b", after(3))), ("token_revoked", "good"));
 }
 

@@ -48,7 +48,7 @@ impl Rig {
 
     fn list(&self, signer: &Signer, jtis: &[&str], as_of: Timestamp) -> Vec<u8> {
         let tokens = jtis.iter().map(|jti| Id::of_token(jti)).collect();
-        let entries = Entries::new(tokens, Vec::new(), BTreeMap::new());
+        let entries = Entries::new(tokens, BTreeMap::new(), BTreeMap::new());
         let list = RevocationList { as_of, expires: as_of.plus(Duration::from_secs(3600)), entries };
         signer.sign_claims_as(TYP, &list.to_claims(&self.issuer.url())).unwrap().into_bytes()
     }
@@ -144,7 +144,7 @@ async fn fault_23_what_is_no_list_of_the_issuer_changes_nothing() {
     let list = |as_of| RevocationList {
         as_of,
         expires: at(3600),
-        entries: Entries::new(Vec::new(), Vec::new(), BTreeMap::new()),
+        entries: Entries::new(Vec::new(), BTreeMap::new(), BTreeMap::new()),
     };
     let as_token = rig.signer.sign_claims(&list(at(1)).to_claims(&rig.issuer.url())).unwrap();
     let of_other = rig.signer.sign_claims_as(TYP, &list(at(1)).to_claims("https://other.test")).unwrap();
