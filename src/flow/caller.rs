@@ -19,6 +19,8 @@ pub(super) struct Known {
     claimed_client_id: Option<String>,
     certificate: Option<Arc<PeerCert>>,
     pub(super) grant_type: Option<&'static str>,
+    /// The token that was sent in, once its signature is known to be ours.
+    pub(super) token: Option<AccessToken>,
 }
 
 impl Known {
@@ -74,6 +76,7 @@ impl Flows {
 pub(super) fn base_event(context: &Context, known: &Known, now: Timestamp, started: Instant) -> Event {
     let certificate = known.certificate.as_ref().and_then(|certificate| certificate.summary());
     let registered = known.client.as_ref().map(|client| client.client_id.clone());
+    let token = known.token.as_ref();
     Event {
         ts: now.to_string(),
         request_id: Some(context.request_id.clone()),
@@ -81,6 +84,11 @@ pub(super) fn base_event(context: &Context, known: &Known, now: Timestamp, start
         client_id: registered.or_else(|| known.claimed_client_id.as_deref().map(audit::peer_text)),
         auth_method: known.auth_method(),
         grant_type: known.grant_type,
+        scope: token.map(|token| token.scope.to_string()),
+        aud: token.map(|token| token.aud.clone()).unwrap_or_default(),
+        jti: token.map(|token| token.jti.clone()),
+        exp: token.map(|token| token.exp.unix()),
+        cnf_x5t_s256: token.and_then(|token| token.cnf).map(|cnf| cnf.x5t_s256.to_string()),
         cert_subject: certificate.map(|certificate| audit::peer_text(&certificate.subject)),
         cert_serial: certificate.map(|certificate| audit::peer_text(&certificate.serial)),
         cert_not_after: certificate.map(|certificate| certificate.not_after.clone()),
@@ -91,15 +99,6 @@ pub(super) fn base_event(context: &Context, known: &Known, now: Timestamp, start
         duration_us: Some(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)),
         ..Event::default()
     }
-}
-
-/// What an audit event says of a token that was sent in, once its signature is known to be ours.
-pub(super) fn describe_token(event: &mut Event, token: &AccessToken) {
-    event.scope = Some(token.scope.to_string());
-    event.aud.clone_from(&token.aud);
-    event.jti = Some(token.jti.clone());
-    event.exp = Some(token.exp.unix());
-    event.cnf_x5t_s256 = token.cnf.map(|cnf| cnf.x5t_s256.to_string());
 }
 
 /// What an audit event says of a refusal.

@@ -10,7 +10,7 @@ use certbind_proto::introspection::Introspection;
 use certbind_proto::resource::Resource;
 use certbind_proto::time::Timestamp;
 
-use super::caller::{Known, base_event, describe_refusal, describe_token};
+use super::caller::{Known, base_event, describe_refusal};
 use super::{Context, Flows, Refusal, RequestFault, TokenRequest};
 use crate::audit::Kind;
 use crate::authn::AuthnFault;
@@ -114,7 +114,6 @@ impl InactiveFault {
 /// What a question came to, for the audit log.
 struct Answered {
     told: Told,
-    token: Option<AccessToken>,
     inactive: Option<InactiveFault>,
 }
 
@@ -157,7 +156,7 @@ impl Flows {
         };
         let text = request.form.get("token").ok_or(IntrospectFault::TokenMissing)?;
         let read = self.minter.read(text, Duration::ZERO, now);
-        let token = read.as_ref().ok().cloned();
+        known.token = read.as_ref().ok().cloned();
         let judged = read.map_err(InactiveFault::from).and_then(|token| self.judge(token, asking.client(), now));
         let inactive = judged.as_ref().err().copied();
         let said = judged.map_or(Introspection::Inactive, |token| Introspection::Active(Box::new(token)));
@@ -168,7 +167,7 @@ impl Flows {
                 Told::Signed(signed.map_err(IntrospectFault::from)?)
             }
         };
-        Ok(Answered { told, token, inactive })
+        Ok(Answered { told, inactive })
     }
 
     /// What a token of ours says to this resource server, if it is good for it.
@@ -207,9 +206,6 @@ impl Flows {
             Ok(answered) => {
                 event.outcome = Some("success");
                 event.reason = answered.inactive.map(InactiveFault::reason);
-                if let Some(token) = &answered.token {
-                    describe_token(&mut event, token);
-                }
             }
             Err(refusal) => describe_refusal(&mut event, refusal),
         }

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use certbind_proto::access_token::{AccessToken, LATEST_ACCEPTANCE, TokenFault};
+use certbind_proto::access_token::{LATEST_ACCEPTANCE, TokenFault};
 use certbind_proto::error::ErrorCode;
 use certbind_proto::time::Timestamp;
 
-use super::caller::{Known, base_event, describe_refusal, describe_token};
+use super::caller::{Known, base_event, describe_refusal};
 use super::{Context, Flows, Refusal, RequestFault, TokenRequest};
 use crate::audit::Kind;
 use crate::revocation::NotRevoked;
@@ -55,7 +55,7 @@ impl RevokeFault {
 /// What a revocation request came to. The client is not told the difference (RFC 7009 §2.2).
 enum Revoked {
     /// This token is no longer good.
-    Token(AccessToken),
+    Token,
     /// What was sent was no good token before.
     Nothing(TokenFault),
 }
@@ -93,6 +93,7 @@ impl Flows {
             Ok(token) => token,
             Err(fault) => return Ok(Revoked::Nothing(fault)),
         };
+        let token = known.token.insert(token);
         if token.client_id != *client_id {
             return Err(RevokeFault::OfAnotherClient.into());
         }
@@ -100,8 +101,8 @@ impl Flows {
             self.metrics.rate_limited(RevokeFault::TooOften.reason());
             return Err(RevokeFault::TooOften.into());
         }
-        self.revocations.revoke_token(&token, now).await.map_err(RevokeFault::from)?;
-        Ok(Revoked::Token(token))
+        self.revocations.revoke_token(token, now).await.map_err(RevokeFault::from)?;
+        Ok(Revoked::Token)
     }
 
     fn record_revocation(
@@ -116,7 +117,7 @@ impl Flows {
         event.event = Some(Kind::TokenRevoked);
         event.outcome = Some("success");
         match outcome {
-            Ok(Revoked::Token(token)) => describe_token(&mut event, token),
+            Ok(Revoked::Token) => {}
             Ok(Revoked::Nothing(fault)) => event.reason = Some(fault.reason()),
             Err(refusal) => describe_refusal(&mut event, refusal),
         }

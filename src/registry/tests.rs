@@ -69,8 +69,11 @@ impl Dir {
         self.0.path().join(name)
     }
 
+    /// In one step, so that no look at the folder finds half of it.
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
+        let aside = self.path(".written-aside");
+        fs::write(&aside, text).unwrap();
+        fs::rename(aside, self.path(name)).unwrap();
     }
 
     fn remove(&self, name: &str) {

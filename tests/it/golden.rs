@@ -7,6 +7,7 @@ use certbind_devpki::{LeafSpec, Validity};
 use hyper::Method;
 use serde_json::{Value, json};
 
+use crate::revocation::{api, asking, resource_servers, revoking};
 use crate::support::caller::raw;
 use crate::support::setup::tls_client;
 use crate::support::{Answer, Ask, PKI, Rig, START, Setup, golden};
@@ -116,6 +117,35 @@ async fn golden_errors() {
     rig.stop().await;
 }
 
+#[tokio::test]
+async fn golden_errors_about_tokens() {
+    let rig = Rig::with(resource_servers).await;
+    let token = rig.issues("billing", &Ask::billing()).await.text;
+    let others = rig.issues("ledger", &Ask::ledger()).await.text;
+    let signed = |ask: Ask| ask.header("accept", "application/token-introspection+jwt");
+    let mut seen = String::new();
+    for (case, ask) in [
+        ("introspection: any wrong credential", asking(api().over(&PKI.thief.identity), &token)),
+        ("introspection: no token", asking(api(), &token).without("token")),
+        ("introspection: no token in force", asking(api(), "no token")),
+        ("introspection: a signed answer for nobody", signed(asking(api(), &token).without("client_id"))),
+        ("introspection: another method", asking(api(), &token).method(Method::GET)),
+        ("revocation: any wrong credential", revoking(Ask::billing().over(&PKI.thief.identity), &token)),
+        ("revocation: no token", revoking(Ask::billing(), &token).without("token")),
+        ("revocation: no token in force", revoking(Ask::billing(), "no token")),
+        ("revocation: another client's token", revoking(Ask::billing(), &others)),
+        ("revocation: another method", revoking(Ask::billing(), &token).method(Method::GET)),
+    ] {
+        show(&mut seen, case, &rig.send(&ask).await);
+    }
+    let other = rusqlite::Connection::open(rig.path("data/certbind.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    show(&mut seen, "revocation: the store does not answer", &rig.send(&revoking(Ask::billing(), &token)).await);
+    other.execute_batch("ROLLBACK").unwrap();
+    golden::holds("errors-about-tokens.txt", &seen);
+    rig.stop().await;
+}
+
 /// Every limit is within reach.
 fn refusing(setup: &mut Setup) {
     setup.two_listeners();
@@ -178,9 +208,12 @@ fn show_lines<'a>(
 
 #[tokio::test]
 async fn golden_audit_events() {
-    let rig =
-        Rig::with(|setup| setup.client("revoked", tls_client("revoked", "san_uri", "spiffe://certbind.dev/revoked")))
-            .await;
+    let rig = Rig::with(|setup| {
+        resource_servers(setup);
+        setup.client("revoked", tls_client("revoked", "san_uri", "spiffe://certbind.dev/revoked"));
+    })
+    .await;
+    let token = rig.issues("billing", &Ask::billing()).await.text;
     let mut seen = String::new();
     for (case, ask) in [
         ("tls_client_auth", Ask::billing()),
@@ -193,6 +226,11 @@ async fn golden_audit_events() {
         ("a bad assertion", rig.batch_with(&rig.assertion().claim("aud", json!("https://other.test")))),
         ("a scope", Ask::billing().with("scope", "admin")),
         ("no form", Ask::billing().content_type("text/plain")),
+        ("a token is asked about", asking(api(), &token)),
+        ("another client's token is revoked", revoking(Ask::ledger(), &token)),
+        ("a token is revoked", revoking(Ask::billing(), &token)),
+        ("a revoked token is asked about", asking(api(), &token)),
+        ("no token is revoked", revoking(Ask::billing(), "no token")),
     ] {
         let answer = rig.send(&ask).await;
         show_event(&mut seen, case, rig.audit_of(&answer).await);

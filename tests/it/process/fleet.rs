@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use certbind_proto::request::Form;
 use hyper::header::RETRY_AFTER;
 use hyper::{StatusCode, Version};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::client::{Answer, Asserter, Connection, billing, by_assertion};
-use super::rig::{PKI, Process, Site};
+use super::rig::{PKI, Process, Site, within};
 use crate::postgres::cluster::{self, Cluster, Database};
 
 /// The longest wait for a refusal when the database is away (P3), and for its recovery.
@@ -113,6 +114,67 @@ async fn fault_4_while_the_database_is_away_what_needs_it_is_refused_and_all_els
         assert_eq!(send(&servers[1], &fresh).await.error(), "invalid_client", "{how}");
         assert_eq!(send(&servers[1], &before).await.error(), "invalid_client", "{how}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_fault_4_while_the_database_is_away_nothing_pretends_to_be_revoked_and_tokens_are_asked_about() {
+    let mut cluster = Cluster::start(&[]);
+    let site = site(&cluster.database());
+    site.write("clients.d/api.toml", RESOURCE_SERVER);
+    let servers = [site.start(), site.start()];
+    let mut clients = Vec::new();
+    let mut apis = Vec::new();
+    for server in &servers {
+        clients.push(server.connect(Some(&PKI.billing.identity), Version::HTTP_2).await.unwrap());
+        apis.push(server.connect(Some(&PKI.sibling.identity), Version::HTTP_11).await.unwrap());
+    }
+    let token = clients[0].token(&billing()).await.unwrap().access_token();
+    let revoking = Form::default().with("client_id", "billing").with("token", &token).encode();
+
+    cluster.stop("fast");
+    for (client, api) in clients.iter_mut().zip(&mut apis) {
+        let began = Instant::now();
+        let answer = client.post_to("/oauth2/revoke", revoking.clone(), &[]).await.unwrap();
+        assert!(began.elapsed() < PROMISE, "{:?}", began.elapsed());
+        let code = (answer.status, answer.error());
+        assert_eq!(code, (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable".to_owned()));
+        assert!(answer.headers.contains_key(RETRY_AFTER));
+        assert!(is_active(api, &token).await, "no more than was said");
+    }
+    cluster.resume(&[]);
+    for server in &servers {
+        server.wait_ready(StatusCode::OK).await;
+    }
+
+    let answer = clients[1].post_to("/oauth2/revoke", revoking, &[]).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert!(!is_active(&mut apis[1], &token).await, "at once where it was asked for");
+    let elsewhere = &mut apis[0];
+    within(async {
+        while is_active(elsewhere, &token).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+/// It serves what the clients ask for by default, and proves itself by the certificate of `sibling`.
+const RESOURCE_SERVER: &str = r#"client_id = "api"
+token_endpoint_auth_method = "tls_client_auth"
+tls_client_auth_san_uri = "spiffe://certbind.dev/sibling"
+grant_types = []
+
+[certbind]
+trust = "dev"
+audiences = []
+resource_server = ["https://localhost:8444"]
+"#;
+
+async fn is_active(api: &mut Connection, token: &str) -> bool {
+    let form = Form::default().with("client_id", "api").with("token", token);
+    let answer = api.post_to("/oauth2/introspect", form.encode(), &[]).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    answer.json()["active"].as_bool().unwrap()
 }
 
 #[test]

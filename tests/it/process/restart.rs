@@ -168,8 +168,7 @@ async fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_16_rolling_restarts_fail_nobody() {
-    let figures = roll(3, (12, Duration::from_millis(50))).await;
-    assert!(figures.tokens > 100, "{}", figures.tokens);
+    roll(3, (12, Duration::from_millis(50))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,7 +179,6 @@ async fn fault_16_twenty_rolling_restarts_at_500_requests_a_second() {
     println!(
         "20 rolling restarts in {took:.1?}: {tokens} tokens, {rate:.0}/s, {announced} connections ended as announced, no other end"
     );
-    assert!(tokens > 2000, "{tokens}");
 }
 
 struct Figures {
@@ -190,7 +188,7 @@ struct Figures {
 }
 
 /// So many times a new process is started on the socket, and the old one stopped once the new one is ready; they share one
-/// store meanwhile.
+/// store meanwhile. Each process has the clients for itself for a few requests of each.
 async fn roll(times: usize, load: Load) -> Figures {
     let site = Site::new();
     let socket = socket();
@@ -202,6 +200,7 @@ async fn roll(times: usize, load: Load) -> Figures {
         let stopped = tokio::task::spawn_blocking(|| server.terminate());
         assert_eq!(within(stopped).await.unwrap().code(), Some(0));
         server = next;
+        within(crowd.gets(4 * load.0)).await;
     }
     let (tokens, announced) = crowd.stop().await;
     let took = began.elapsed();
@@ -247,6 +246,14 @@ impl Crowd {
             });
         }
         crowd
+    }
+
+    /// Until there are so many tokens more.
+    async fn gets(&self, more: usize) {
+        let enough = self.tokens.load(Ordering::Relaxed) + more;
+        while self.tokens.load(Ordering::Relaxed) < enough {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn stop(self) -> (usize, usize) {

@@ -14,17 +14,17 @@ const INTROSPECT: &str = "/oauth2/introspect";
 const REVOKE: &str = "/oauth2/revoke";
 
 /// A client that proves itself as `ask` does, and wants this token revoked.
-fn revoking(ask: Ask, token: &str) -> Ask {
+pub(crate) fn revoking(ask: Ask, token: &str) -> Ask {
     ask.path(REVOKE).without("grant_type").with("token", token)
 }
 
 /// A resource server that proves itself as `ask` does, and asks about this token.
-fn asking(ask: Ask, token: &str) -> Ask {
+pub(crate) fn asking(ask: Ask, token: &str) -> Ask {
     ask.path(INTROSPECT).without("grant_type").with("token", token)
 }
 
 /// `api` serves the usual resource and `other` another one; neither gets tokens.
-fn resource_servers(setup: &mut Setup) {
+pub(crate) fn resource_servers(setup: &mut Setup) {
     let text = resource_server("api", "san_uri", "spiffe://certbind.dev/sibling", API);
     setup.client("api", text);
     setup.client("other", resource_server("other", "san_dns", "by-dns.certbind.dev", "https://other.test"));
@@ -38,7 +38,7 @@ fn resource_server(client_id: &str, name: &str, value: &str, resource: &str) -> 
 }
 
 /// The resource server of the usual resource.
-fn api() -> Ask {
+pub(crate) fn api() -> Ask {
     Ask::by_certificate("api", &PKI.sibling.identity)
 }
 

@@ -104,6 +104,8 @@ async fn rfc7009_2_1_only_own_tokens() {
     let token = rig.issues("ledger", &Ask::ledger()).await;
     let answer = rig.send(&revoking(Ask::billing(), &token.text)).await;
     is_refused(&rig, "ledger's", &answer, 400, "unauthorized_client", "token_of_another_client").await;
+    let audit = rig.audit_of(&answer).await;
+    assert_eq!((&audit["client_id"], &audit["jti"]), (&json!("billing"), &token.claims["jti"]), "whose, and which");
     assert_eq!(on_disk(&rig), 0, "ledger's token stays good");
     rig.end().await;
 }
