@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::query::{self, Listing};
 use super::resource::{Found, Source, without_read_only};
 use super::{Admin, Asked, body, condition, merge, reply};
+use crate::audit::Kind;
 use crate::net::Reply;
 use crate::registry::document;
 use crate::registry::stored::Record;
@@ -142,7 +143,7 @@ impl Admin {
         match written.map_err(|_| Problem::StoreUnavailable)? {
             Written::Done(revision) => {
                 self.clients.stored.until(revision, IN_FORCE).await;
-                self.record_change(asked, format!("deleted, revision {revision}"));
+                self.record_change(asked, Kind::ClientChanged, format!("deleted, revision {revision}"));
                 Ok(reply::no_content())
             }
             Written::NotAsExpected { there: None } => Err(Problem::ClientUnknown),
@@ -219,7 +220,7 @@ impl Admin {
             Written::NotAsExpected { there } => Ok(Outcome::NotAsExpected(there)),
             Written::Done(revision) => {
                 self.clients.stored.until(revision, IN_FORCE).await;
-                self.record_change(asked, format!("{verb}d, revision {revision}"));
+                self.record_change(asked, Kind::ClientChanged, format!("{verb}d, revision {revision}"));
                 let stored = StoredClient {
                     client_id: client_id.to_owned(),
                     metadata,

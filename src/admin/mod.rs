@@ -7,6 +7,7 @@
 //! | `operation` | method and path | one of the [`OPERATIONS`], with the role that it needs |
 //! | `body`, `query`, `condition` | body, query, headers | what is asked for, within bounds |
 //! | `clients` | what is asked for | what is there, or a change of it |
+//! | `keys` | what is asked for | the signing keys, or another one, or one less |
 //! | `server` | the server around it | how it stands, whom it trusts |
 //! | `problem` | why not | status and `application/problem+json` (RFC 9457) |
 //! | `openapi` | the table of operations | the document that describes them |
@@ -23,6 +24,7 @@ use hyper::header::ORIGIN;
 use crate::audit::{Audit, Event, Kind};
 use crate::http::{BodyLimits, request_id};
 use crate::metrics::Metrics;
+use crate::mint::ring::KeyRing;
 use crate::net::{ConnInfo, Reply};
 use crate::registry::Clients;
 use crate::store::ClientStore;
@@ -32,6 +34,7 @@ mod body;
 mod clients;
 mod condition;
 mod host;
+mod keys;
 mod merge;
 mod openapi;
 mod operation;
@@ -47,7 +50,7 @@ pub use openapi::document as openapi_document;
 pub use operation::{OPERATIONS, Operation, OperationId};
 pub use problem::Problem;
 
-use operation::Matched;
+use operation::{Matched, Named};
 
 /// What the admin API works with.
 pub struct Admin {
@@ -55,6 +58,8 @@ pub struct Admin {
     pub access: Access,
     /// The clients that are in force.
     pub clients: Clients,
+    /// The signing keys.
+    pub keys: Arc<KeyRing>,
     /// The server around it.
     pub host: Arc<dyn Host>,
     /// Where clients are changed.
@@ -80,6 +85,7 @@ pub(crate) struct Asked {
     actor: Option<Actor>,
     operation: Option<OperationId>,
     client_id: Option<String>,
+    kid: Option<String>,
 }
 
 impl Admin {
@@ -106,6 +112,7 @@ impl Admin {
             actor: None,
             operation: None,
             client_id: None,
+            kid: None,
         }
     }
 
@@ -122,24 +129,30 @@ impl Admin {
         }
         let role = actor.role;
         asked.actor = Some(actor);
-        let Matched { operation, client_id } = operation::find(request.method(), request.uri().path())?;
+        let Matched { operation, named } = operation::find(request.method(), request.uri().path())?;
         asked.operation = Some(operation.id);
-        asked.client_id.clone_from(&client_id);
+        let name = match &named {
+            Named::Nothing => String::new(),
+            Named::Client(client_id) => asked.client_id.insert(client_id.clone()).clone(),
+            Named::Key(kid) => asked.kid.insert(kid.clone()).clone(),
+        };
         if role < operation.role {
             return Err(Problem::RoleInsufficient);
         }
-        let client_id = client_id.unwrap_or_default();
         match operation.id {
             OperationId::ListClients => self.list_clients(&request),
             OperationId::CreateClient => self.create_client(request, asked).await,
-            OperationId::ReadClient => self.read_client(&request, &client_id),
-            OperationId::ReplaceClient => self.replace_client(request, &client_id, asked).await,
-            OperationId::ChangeClient => self.change_client(request, &client_id, asked).await,
-            OperationId::DeleteClient => self.delete_client(&request, &client_id, asked).await,
+            OperationId::ReadClient => self.read_client(&request, &name),
+            OperationId::ReplaceClient => self.replace_client(request, &name, asked).await,
+            OperationId::ChangeClient => self.change_client(request, &name, asked).await,
+            OperationId::DeleteClient => self.delete_client(&request, &name, asked).await,
             OperationId::DisableClient | OperationId::EnableClient => {
                 let state = if operation.id == OperationId::DisableClient { "disabled" } else { "active" };
-                self.set_state(&request, &client_id, state, asked).await
+                self.set_state(&request, &name, state, asked).await
             }
+            OperationId::ListKeys => self.list_keys(&request, asked),
+            OperationId::RotateKeys => self.rotate_keys(&request, asked).await,
+            OperationId::RetireKey => self.retire_key(&request, &name, asked).await,
             OperationId::ReadStatus => self.read_status(&request, asked),
             OperationId::ListTrustAnchors => self.list_trust_anchors(&request),
             OperationId::Reload => self.reload(&request, asked).await,
@@ -156,8 +169,8 @@ impl Admin {
         self.audit.record_durably(&event).await.map_err(|_| Problem::AuditUnavailable)
     }
 
-    fn record_change(&self, asked: &Asked, detail: String) {
-        let event = Event { detail: Some(detail), outcome: Some("success"), ..asked.event(Kind::ClientChanged) };
+    fn record_change(&self, asked: &Asked, kind: Kind, detail: String) {
+        let event = Event { detail: Some(detail), outcome: Some("success"), ..asked.event(kind) };
         self.audit.record(&event);
     }
 
@@ -167,7 +180,10 @@ impl Admin {
         let is_change = asked.operation.is_some_and(OperationId::is_change);
         if is_change || problem.is_about_access() {
             let (outcome, reason) = (Some("failure"), Some(problem.reason()));
-            let detail = asked.operation.map(|operation| operation.as_str().to_owned());
+            let detail = asked.operation.map(|operation| match &asked.kid {
+                Some(kid) => format!("{} {}", operation.as_str(), crate::audit::peer_text(kid)),
+                None => operation.as_str().to_owned(),
+            });
             self.audit.record(&Event { outcome, reason, detail, ..asked.event(Kind::AdminRefused) });
         }
     }

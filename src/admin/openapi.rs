@@ -6,9 +6,11 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::body::{JSON, MERGE_PATCH};
+use super::keys::CACHES;
 use super::operation::{OPERATIONS, Operation, OperationId};
 use super::query::{DEFAULT_LIMIT, MAX_LIMIT};
 use super::resource::Source;
+use crate::mint::lifecycle::State;
 use crate::registry::names::{CERTBIND, CLIENT, Kind, Member};
 
 /// The document.
@@ -33,11 +35,15 @@ pub fn document() -> Value {
 }
 
 fn path_item(path: &str) -> Value {
-    if !path.contains("{client_id}") {
+    let (name, schema) = if path.contains("{client_id}") {
+        let schema = json!({ "type": "string", "minLength": 1, "maxLength": MAX_CLIENT_ID, "pattern": PRINTABLE });
+        ("client_id", schema)
+    } else if path.contains("{kid}") {
+        ("kid", json!({ "type": "string", "minLength": 1 }))
+    } else {
         return json!({});
-    }
-    let schema = json!({ "type": "string", "minLength": 1, "maxLength": MAX_CLIENT_ID, "pattern": PRINTABLE });
-    json!({ "parameters": [{ "name": "client_id", "in": "path", "required": true, "schema": schema }] })
+    };
+    json!({ "parameters": [{ "name": name, "in": "path", "required": true, "schema": schema }] })
 }
 
 fn described(operation: &Operation) -> Value {
@@ -68,6 +74,9 @@ fn body(id: OperationId) -> Option<(&'static str, &'static str)> {
         | OperationId::DeleteClient
         | OperationId::DisableClient
         | OperationId::EnableClient
+        | OperationId::ListKeys
+        | OperationId::RotateKeys
+        | OperationId::RetireKey
         | OperationId::ReadStatus
         | OperationId::ListTrustAnchors
         | OperationId::Reload
@@ -96,7 +105,11 @@ fn parameters(id: OperationId) -> Vec<Value> {
         ],
         OperationId::ChangeClient | OperationId::DeleteClient => vec![if_match(true)],
         OperationId::DisableClient | OperationId::EnableClient => vec![if_match(false)],
+        OperationId::RotateKeys | OperationId::RetireKey => {
+            vec![query("dry_run", json!({ "type": "boolean", "default": false }), "Only say what it would come to")]
+        }
         OperationId::CreateClient
+        | OperationId::ListKeys
         | OperationId::ReadStatus
         | OperationId::ListTrustAnchors
         | OperationId::Reload
@@ -104,8 +117,11 @@ fn parameters(id: OperationId) -> Vec<Value> {
     }
 }
 
+fn query(name: &str, schema: Value, meaning: &str) -> Value {
+    json!({ "name": name, "in": "query", "schema": schema, "description": meaning })
+}
+
 fn listing() -> Vec<Value> {
-    let query = |name: &str, schema: Value, meaning: &str| json!({ "name": name, "in": "query", "schema": schema, "description": meaning });
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT });
     let labels = json!({ "type": "array", "items": { "type": "string", "pattern": "=" } });
     vec![
@@ -131,6 +147,9 @@ fn success(id: OperationId) -> Vec<(u16, Option<&'static str>, &'static [&'stati
             vec![(200, Some("Client"), &["ETag"])]
         }
         OperationId::DeleteClient => vec![(204, None, &[])],
+        OperationId::ListKeys => vec![(200, Some("SigningKeys"), &[])],
+        OperationId::RotateKeys => vec![(200, Some("Rotation"), &[])],
+        OperationId::RetireKey => vec![(200, Some("Retirement"), &[])],
         OperationId::ReadStatus => vec![(200, Some("Status"), &[])],
         OperationId::ListTrustAnchors => vec![(200, Some("TrustGroups"), &[])],
         OperationId::Reload => vec![(200, Some("Reloaded"), &[])],
@@ -147,7 +166,10 @@ fn failures(id: OperationId) -> Vec<u16> {
     if id.is_change() && id != OperationId::Reload {
         failures.push(409);
     }
-    if is_of_one_client(id) {
+    if matches!(id, OperationId::RotateKeys | OperationId::RetireKey) {
+        failures.push(500);
+    }
+    if is_of_one_client(id) || id == OperationId::RetireKey {
         failures.push(404);
     }
     if id.is_change() && is_of_one_client(id) {
@@ -216,6 +238,9 @@ fn schemas() -> Value {
         },
         "Document": { "type": "object" },
         "Problem": problem(),
+        "Retirement": retirement(),
+        "Rotation": rotation(),
+        "SigningKeys": signing_keys(),
         "Reloaded": object(&["taken", "refused"], &json!({ "taken": texts(), "refused": texts() })),
         "Status": status(),
         "TrustGroups": trust_groups(),
@@ -308,6 +333,50 @@ fn status() -> Value {
     let required =
         ["version", "issuer", "token_endpoint", "now", "started", "store", "clients", "trust_groups", "refused"];
     object(&required, &properties)
+}
+
+fn signing_keys() -> Value {
+    let text = json!({ "type": "string" });
+    let properties = json!({
+        "kid": { "type": "string", "description": "as in the JWKS (RFC 7517 §4.5)" },
+        "alg": text,
+        "state": { "enum": State::ALL.map(State::as_str) },
+        "kept": { "enum": ["pkcs8", "sealed", "pkcs11"], "description": "how the private key lies in the store, or that it is in a module" },
+        "created": time(),
+        "signs_from": time(),
+        "signs_until": { "type": "string", "format": "date-time", "description": "when its successor takes over, or is due to; unknown when keys are rotated by hand" },
+        "published_until": { "type": "string", "format": "date-time", "description": "when its last token has expired, once that is certain" },
+    });
+    let key = object(&["kid", "alg", "state", "kept", "created", "signs_from"], &properties);
+    object(&["keys"], &json!({ "keys": { "type": "array", "items": key } }))
+}
+
+fn rotation() -> Value {
+    let properties = json!({
+        "dry_run": { "type": "boolean" },
+        "incoming": { "type": "string", "description": "the next key; not known before it is made" },
+        "alg": { "type": "string" },
+        "published_from": time(),
+        "signs_from": time(),
+        "outgoing": { "type": "string", "description": "the key that signs until then" },
+        "outgoing_published_until": time(),
+    });
+    let required = ["dry_run", "alg", "published_from", "signs_from", "outgoing", "outgoing_published_until"];
+    object(&required, &properties)
+}
+
+fn retirement() -> Value {
+    let properties = json!({
+        "dry_run": { "type": "boolean" },
+        "kid": { "type": "string" },
+        "was": { "enum": State::ALL.map(State::as_str) },
+        "last_token": { "type": "string", "format": "date-time", "description": "when the last token expires that it signed; until then they are refused as caches let go of the key" },
+        "cached_until": { "type": "string", "format": "date-time", "description": "when every cache of the JWKS has let go of it, if none is slower than keys.publish_before" },
+        "signer": { "type": "string", "description": "the key that signs from now on; not known before it is made" },
+        "caches": { "enum": CACHES, "description": "whether caches of the JWKS know the key that signs" },
+        "known_by": { "type": "string", "format": "date-time", "description": "when all of them do, if they may not yet" },
+    });
+    object(&["dry_run", "kid", "was", "last_token", "cached_until", "caches"], &properties)
 }
 
 fn trust_groups() -> Value {

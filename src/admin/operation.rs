@@ -12,7 +12,7 @@ pub struct Operation {
     pub id: OperationId,
     /// Its method.
     pub method: &'static str,
-    /// Its path; `{client_id}` stands for an identifier, percent-encoded.
+    /// Its path; `{client_id}` and `{kid}` stand for an identifier, percent-encoded.
     pub path: &'static str,
     /// The least role that may ask for it.
     pub role: Role,
@@ -39,6 +39,12 @@ pub enum OperationId {
     DisableClient,
     /// Tokens again.
     EnableClient,
+    /// The signing keys.
+    ListKeys,
+    /// Another signing key.
+    RotateKeys,
+    /// A signing key less, at once.
+    RetireKey,
     /// How the server stands.
     ReadStatus,
     /// Whom it trusts.
@@ -62,6 +68,9 @@ impl OperationId {
             Self::DeleteClient => "delete_client",
             Self::DisableClient => "disable_client",
             Self::EnableClient => "enable_client",
+            Self::ListKeys => "list_keys",
+            Self::RotateKeys => "rotate_keys",
+            Self::RetireKey => "retire_key",
             Self::ReadStatus => "read_status",
             Self::ListTrustAnchors => "list_trust_anchors",
             Self::Reload => "reload",
@@ -73,15 +82,20 @@ impl OperationId {
     #[must_use]
     pub const fn is_change(self) -> bool {
         match self {
-            Self::ListClients | Self::ReadClient | Self::ReadStatus | Self::ListTrustAnchors | Self::ReadOpenApi => {
-                false
-            }
+            Self::ListClients
+            | Self::ReadClient
+            | Self::ListKeys
+            | Self::ReadStatus
+            | Self::ListTrustAnchors
+            | Self::ReadOpenApi => false,
             Self::CreateClient
             | Self::ReplaceClient
             | Self::ChangeClient
             | Self::DeleteClient
             | Self::DisableClient
             | Self::EnableClient
+            | Self::RotateKeys
+            | Self::RetireKey
             | Self::Reload => true,
         }
     }
@@ -118,6 +132,21 @@ pub const OPERATIONS: &[Operation] = &[
         Role::Operator,
         "Give a client tokens again",
     ),
+    operation(OperationId::ListKeys, "GET", "/admin/v1/keys", Role::Viewer, "List the signing keys"),
+    operation(
+        OperationId::RotateKeys,
+        "POST",
+        "/admin/v1/keys/rotate",
+        Role::Operator,
+        "Publish the next signing key, which signs once caches know it",
+    ),
+    operation(
+        OperationId::RetireKey,
+        "POST",
+        "/admin/v1/keys/{kid}/retire",
+        Role::Admin,
+        "Take a signing key back: from now on it neither signs nor is it published",
+    ),
     operation(OperationId::ReadStatus, "GET", "/admin/v1/status", Role::Viewer, "See how the server stands"),
     operation(
         OperationId::ListTrustAnchors,
@@ -144,7 +173,16 @@ const fn operation(
 #[derive(Debug)]
 pub(super) struct Matched {
     pub(super) operation: &'static Operation,
-    pub(super) client_id: Option<String>,
+    pub(super) named: Named,
+}
+
+/// What a path names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Named {
+    #[default]
+    Nothing,
+    Client(String),
+    Key(String),
 }
 
 /// The operation of a request. `HEAD` is a `GET` whose body is not sent (RFC 9110 §9.3.2).
@@ -157,7 +195,7 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Matched, Problem> {
         OPERATIONS.iter().filter_map(|operation| Some((operation, fits(operation.path, path)?))).collect();
     let allow = here.iter().map(|(operation, _)| operation.method).collect();
     match here.into_iter().find(|(operation, _)| operation.method == method) {
-        Some((operation, client_id)) => Ok(Matched { operation, client_id }),
+        Some((operation, named)) => Ok(Matched { operation, named }),
         None if path_is_known(path) => Err(Problem::MethodNotAllowed(allow)),
         None => Err(Problem::NotFound),
     }
@@ -167,18 +205,19 @@ fn path_is_known(path: &str) -> bool {
     OPERATIONS.iter().any(|operation| fits(operation.path, path).is_some())
 }
 
-/// What stands at `{client_id}`, if the path has this form. A path that can be read in two ways fits nothing.
-fn fits(template: &str, path: &str) -> Option<Option<String>> {
-    let (mut parts, mut client_id) = (path.split('/'), None);
+/// What stands at `{client_id}` or `{kid}`, if the path has this form. A path that can be read in two ways fits nothing.
+fn fits(template: &str, path: &str) -> Option<Named> {
+    let (mut parts, mut named) = (path.split('/'), Named::Nothing);
     for expected in template.split('/') {
         match (expected, parts.next()?) {
-            ("{client_id}", "" | "." | "..") => return None,
-            ("{client_id}", part) => client_id = Some(decode(part)?),
+            ("{client_id}" | "{kid}", "" | "." | "..") => return None,
+            ("{client_id}", part) => named = Named::Client(decode(part)?),
+            ("{kid}", part) => named = Named::Key(decode(part)?),
             (expected, part) if expected == part => {}
             _ => return None,
         }
     }
-    parts.next().is_none().then_some(client_id)
+    parts.next().is_none().then_some(named)
 }
 
 /// Undoes percent-encoding (RFC 3986 §2.1).
@@ -204,17 +243,20 @@ mod tests {
 
     #[test]
     fn a_path_leads_to_one_operation_or_to_none() {
-        let found = |method: Method, path: &str| {
-            find(&method, path).ok().map(|matched| (matched.operation.id, matched.client_id))
-        };
-        let some = |client_id: &str| Some(client_id.to_owned());
+        let found =
+            |method: Method, path: &str| find(&method, path).ok().map(|matched| (matched.operation.id, matched.named));
+        let some = |client_id: &str| Named::Client(client_id.to_owned());
         for (method, path, expected) in [
-            (Method::GET, "/admin/v1/clients", Some((OperationId::ListClients, None))),
-            (Method::HEAD, "/admin/v1/clients", Some((OperationId::ListClients, None))),
+            (Method::GET, "/admin/v1/clients", Some((OperationId::ListClients, Named::Nothing))),
+            (Method::HEAD, "/admin/v1/clients", Some((OperationId::ListClients, Named::Nothing))),
             (Method::GET, "/admin/v1/clients/billing", Some((OperationId::ReadClient, some("billing")))),
             (Method::GET, "/admin/v1/clients/a%2Fb%20c", Some((OperationId::ReadClient, some("a/b c")))),
             (Method::GET, "/admin/v1/clients/a+b", Some((OperationId::ReadClient, some("a+b")))),
             (Method::POST, "/admin/v1/clients/x/disable", Some((OperationId::DisableClient, some("x")))),
+            (Method::POST, "/admin/v1/keys/rotate", Some((OperationId::RotateKeys, Named::Nothing))),
+            (Method::POST, "/admin/v1/keys/k%31/retire", Some((OperationId::RetireKey, Named::Key("k1".to_owned())))),
+            (Method::POST, "/admin/v1/keys/retire", None),
+            (Method::POST, "/admin/v1/keys//retire", None),
             (Method::GET, "/admin/v1/clients/", None),
             (Method::GET, "/admin/v1/clients/..", None),
             (Method::GET, "/admin/v1/clients/x/", None),
@@ -241,7 +283,7 @@ mod tests {
     fn what_takes_something_away_for_good_needs_the_highest_role() {
         for operation in OPERATIONS {
             let expected = match operation.id {
-                OperationId::DeleteClient => Role::Admin,
+                OperationId::DeleteClient | OperationId::RetireKey => Role::Admin,
                 id if id.is_change() => Role::Operator,
                 _ => Role::Viewer,
             };

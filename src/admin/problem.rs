@@ -1,8 +1,11 @@
 //! Why something is not done: to operators a named reason, to whoever asked a constant text (RFC 9457).
 
+use certbind_proto::time::Timestamp;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use crate::mint::lifecycle::RotateFault;
+use crate::mint::ring::{KeysError, RetireError, RotateError};
 use crate::registry::fault::Complaint;
 
 /// Where the types of problems are explained; the name follows.
@@ -43,14 +46,67 @@ pub enum Problem {
     NotFound,
     /// The client is not as `If-Match` says.
     PreconditionFailed,
+    /// The next signing key is published already.
+    NextKeyPublished {
+        /// Its name.
+        kid: String,
+        /// From when on it signs.
+        signs_from: Timestamp,
+    },
     /// A change needs `If-Match`, so that nobody undoes another's.
     PreconditionMissing,
     /// A parameter of the query is unknown, repeated or malformed.
     QueryMalformed(Option<&'static str>),
     /// The role of whoever asks is too low.
     RoleInsufficient,
+    /// The security module does not answer.
+    SignerUnavailable,
+    /// A signing key cannot be made or read.
+    SigningFailed,
+    /// The security module holds no key that could be the next one.
+    SigningKeyMissing,
+    /// The signing key was taken back before.
+    SigningKeyRetired(Timestamp),
+    /// There is no such signing key.
+    SigningKeyUnknown,
+    /// There are as many signing keys as may be published.
+    SigningKeysTooMany,
     /// The store does not answer.
     StoreUnavailable,
+}
+
+impl From<RotateError> for Problem {
+    fn from(error: RotateError) -> Self {
+        match error {
+            RotateError::Refused(RotateFault::NextIsAnnounced { kid, signs_from }) => {
+                Self::NextKeyPublished { kid, signs_from }
+            }
+            RotateError::Refused(RotateFault::TooManyKeys) => Self::SigningKeysTooMany,
+            RotateError::Keys(error) => error.into(),
+        }
+    }
+}
+
+impl From<RetireError> for Problem {
+    fn from(error: RetireError) -> Self {
+        match error {
+            RetireError::AlreadyRetired(when) => Self::SigningKeyRetired(when),
+            RetireError::Unknown => Self::SigningKeyUnknown,
+            RetireError::Keys(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeysError> for Problem {
+    fn from(error: KeysError) -> Self {
+        match error {
+            // Others change the keys all the time: nothing is known to have changed, and it may be tried again.
+            KeysError::Store(_) | KeysError::Contended => Self::StoreUnavailable,
+            KeysError::Key(_) => Self::SigningFailed,
+            KeysError::Module(_) => Self::SignerUnavailable,
+            KeysError::NoNewerKey => Self::SigningKeyMissing,
+        }
+    }
 }
 
 impl Problem {
@@ -74,9 +130,16 @@ impl Problem {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::NotFound => "path_unknown",
             Self::PreconditionFailed => "precondition_failed",
+            Self::NextKeyPublished { .. } => "next_key_published",
             Self::PreconditionMissing => "precondition_missing",
             Self::QueryMalformed(_) => "query_malformed",
             Self::RoleInsufficient => "role_insufficient",
+            Self::SignerUnavailable => "signer_unavailable",
+            Self::SigningFailed => "signing_failed",
+            Self::SigningKeyMissing => "signing_key_missing",
+            Self::SigningKeyRetired(_) => "signing_key_retired",
+            Self::SigningKeyUnknown => "signing_key_unknown",
+            Self::SigningKeysTooMany => "signing_keys_too_many",
             Self::StoreUnavailable => "store_unavailable",
         }
     }
@@ -91,15 +154,23 @@ impl Problem {
             | Self::MetadataInvalid(_)
             | Self::QueryMalformed(_) => StatusCode::BAD_REQUEST,
             Self::AdminUnknown | Self::AskedByPage | Self::RoleInsufficient => StatusCode::FORBIDDEN,
-            Self::ClientUnknown | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::ClientUnknown | Self::NotFound | Self::SigningKeyUnknown => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyUnreadable => StatusCode::REQUEST_TIMEOUT,
-            Self::ClientExists | Self::ClientInFile => StatusCode::CONFLICT,
+            Self::ClientExists
+            | Self::ClientInFile
+            | Self::NextKeyPublished { .. }
+            | Self::SigningKeyMissing
+            | Self::SigningKeyRetired(_)
+            | Self::SigningKeysTooMany => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::PreconditionMissing => StatusCode::PRECONDITION_REQUIRED,
-            Self::AuditUnavailable | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::SigningFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::AuditUnavailable | Self::SignerUnavailable | Self::StoreUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -123,9 +194,18 @@ impl Problem {
             Self::MethodNotAllowed(_) => "This path has other methods.",
             Self::NotFound => "There is nothing at this path.",
             Self::PreconditionFailed => "The client is not as the condition says; look at it again.",
+            Self::NextKeyPublished { .. } => "The next signing key is published already.",
             Self::PreconditionMissing => "Say which state you change: If-Match with the ETag, or *.",
             Self::QueryMalformed(_) => "A parameter of the query is unknown, repeated or malformed.",
             Self::RoleInsufficient => "Your role does not permit this.",
+            Self::SignerUnavailable => "The security module with the signing keys does not answer.",
+            Self::SigningFailed => "A signing key cannot be made or read.",
+            Self::SigningKeyMissing => "The security module holds no key that could be the next one.",
+            Self::SigningKeyRetired(_) => "The signing key was retired before.",
+            Self::SigningKeyUnknown => "There is no such signing key.",
+            Self::SigningKeysTooMany => {
+                "There are as many signing keys as may be published; wait until old ones are gone."
+            }
             Self::StoreUnavailable => "The store does not answer; nothing is known to have changed.",
         }
     }
@@ -151,6 +231,11 @@ impl Problem {
                 members["errors"] = complaints.iter().map(error).collect();
             }
             Self::QueryMalformed(Some(parameter)) => members["parameter"] = (*parameter).into(),
+            Self::NextKeyPublished { kid, signs_from } => {
+                members["kid"] = kid.as_str().into();
+                members["signs_from"] = signs_from.to_string().into();
+            }
+            Self::SigningKeyRetired(when) => members["retired"] = when.to_string().into(),
             _ => {}
         }
         members

@@ -88,6 +88,31 @@ fn read_cursor(cursor: &str) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
 }
 
+/// Whether something is to be done, or only to be said what that would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meant {
+    Change,
+    DryRun,
+}
+
+impl Meant {
+    /// Reads `dry_run=true` or `dry_run=false`. What is anything else must not pass for either.
+    ///
+    /// # Errors
+    /// [`Problem::QueryMalformed`].
+    pub(super) fn of<B>(request: &Request<B>) -> Result<Self, Problem> {
+        let parameters = parameters(request.uri().query())?;
+        match parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>().as_slice() {
+            [] | [("dry_run", "false")] => Ok(Self::Change),
+            [("dry_run", "true")] => Ok(Self::DryRun),
+            parameters if parameters.iter().all(|(name, _)| *name == "dry_run") => {
+                Err(Problem::QueryMalformed(Some("dry_run")))
+            }
+            _ => Err(Problem::QueryMalformed(None)),
+        }
+    }
+}
+
 /// Fails when there is a query where none belongs.
 ///
 /// # Errors
@@ -141,6 +166,23 @@ mod tests {
             ("limit=%zz", None),
         ] {
             assert_eq!(read(query), Err(Problem::QueryMalformed(parameter)), "{query}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_dry_run_is_said_to_be_none() {
+        let read = |query: &str| Meant::of(&Request::builder().uri(format!("/x{query}")).body(()).unwrap());
+        for (query, expected) in [
+            ("", Ok(Meant::Change)),
+            ("?", Ok(Meant::Change)),
+            ("?dry_run=false", Ok(Meant::Change)),
+            ("?dry_run=true", Ok(Meant::DryRun)),
+            ("?dry_run", Err(Problem::QueryMalformed(Some("dry_run")))),
+            ("?dry_run=1", Err(Problem::QueryMalformed(Some("dry_run")))),
+            ("?dry_run=true&dry_run=false", Err(Problem::QueryMalformed(Some("dry_run")))),
+            ("?dryrun=true", Err(Problem::QueryMalformed(None))),
+        ] {
+            assert_eq!(read(query), expected, "{query}");
         }
     }
 

@@ -35,9 +35,12 @@ pub enum Kind {
     /// The admin API refused, or the change that was asked for could not be made.
     #[serde(rename = "admin.refused")]
     AdminRefused,
-    /// The signing keys changed: made, in use, or retired.
+    /// The signing keys changed: one was made, is in use, or is no longer needed.
     #[serde(rename = "key.rotated")]
     KeyRotated,
+    /// An operator took a signing key back.
+    #[serde(rename = "key.retired")]
+    KeyRetired,
     /// A process begins to write.
     #[serde(rename = "audit.opened")]
     AuditOpened,
@@ -66,6 +69,7 @@ impl Kind {
             | Self::TokenIntrospected
             | Self::TokenRevoked
             | Self::AdminRefused
+            | Self::KeyRetired
             | Self::ConfigReloaded
             | Self::ConfigRejected
             | Self::AuditOpened

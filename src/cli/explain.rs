@@ -321,6 +321,11 @@ pub const REASONS: &[Reason] = &[
         "Issue it inside the constraints. Constraints of DNS names and addresses work; all others refuse every certificate below.",
     ),
     reason(
+        "next_key_published",
+        "A next signing key was asked for, and one is published already: it signs as soon as its time has come.",
+        "Wait for its time, which certbind key list says. If the key that signs now must not sign any longer, retire it: the next one takes over at once.",
+    ),
+    reason(
         "parameter_repeated",
         "A parameter came twice (RFC 6749 §3.2).",
         "Send each parameter once; only resource may repeat.",
@@ -430,11 +435,35 @@ pub const REASONS: &[Reason] = &[
         "The security module that holds the signing key did not sign in time or failed, or this server has no access to it.",
         "Look at the module, its token and the error log. It goes on by itself when the module does, unless the PIN was refused.",
     ),
-    reason("signing_failed", "The server could not sign the token.", "Look at the error log: this is ours."),
+    reason(
+        "signing_failed",
+        "The server could not sign the token, or not make or read a signing key.",
+        "Look at the error log: this is ours.",
+    ),
+    reason(
+        "signing_key_missing",
+        "A next signing key was asked for, and the token of keys.source holds none: no key with the configured label, of the kind that tokens.algorithm asks for, and with a larger id than those that were taken.",
+        "Make a key pair in the token with that label and a larger CKA_ID, and ask again.",
+    ),
+    reason(
+        "signing_key_retired",
+        "The signing key that was to be retired had been retired before.",
+        "Nothing is to be done: it neither signs nor is it published.",
+    ),
+    reason(
+        "signing_key_unknown",
+        "There is no signing key with this kid, or it has left the store because nobody needs it any longer.",
+        "Look at certbind key list.",
+    ),
     reason(
         "signing_keys_outdated",
         "This server has not heard from its store for keys.publish_before. Its signing key may have been replaced without its knowledge, and nobody would verify the token.",
         "Look at the store and the error log. It goes on by itself as soon as the store answers; longer outages need a longer keys.publish_before.",
+    ),
+    reason(
+        "signing_keys_too_many",
+        "There are as many signing keys as a resource server is sure to read, so no other one is made.",
+        "Wait until old ones are gone; certbind key list says when.",
     ),
     reason(
         "store_unavailable",

@@ -23,6 +23,7 @@ mod audit;
 mod client;
 mod client_explain;
 mod clients;
+mod key;
 mod poll;
 mod print;
 mod report;
@@ -58,6 +59,9 @@ enum Command {
     /// Register clients, look at them, change them.
     #[command(subcommand)]
     Client(client::ClientCommand),
+    /// Look at the signing keys, rotate them, take one back.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Look at the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -158,6 +162,7 @@ fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
         Command::Verify(args) => verify::run(&args, environment, out),
 
         Command::Client(command) => client::run(&command, environment, out),
+        Command::Key(command) => key::run(&command, environment, out),
         Command::Apply(args) => apply::apply(&args, environment, out),
         Command::Diff(args) => apply::diff(&args, environment, out),
         Command::Status(args) => status::status(&args, environment, out),

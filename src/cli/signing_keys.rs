@@ -47,10 +47,14 @@ impl Observer for Publisher {
             KeyEvent::Retired { kid } => (kid, "retired: neither signs nor is published".to_owned()),
             KeyEvent::Removed { kid } => (kid, "removed: nobody needs it any longer".to_owned()),
         };
+        let kind = match event {
+            KeyEvent::Retired { .. } => Kind::KeyRetired,
+            KeyEvent::Published { .. } | KeyEvent::Signs { .. } | KeyEvent::Removed { .. } => Kind::KeyRotated,
+        };
         tracing::info!(kid, "signing key {what}");
         self.audit.record(&Event {
             ts: now.to_string(),
-            event: Some(Kind::KeyRotated),
+            event: Some(kind),
             detail: Some(format!("{kid} {what}")),
             ..Event::default()
         });

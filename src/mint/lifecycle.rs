@@ -62,6 +62,9 @@ pub enum State {
 }
 
 impl State {
+    /// Every state, in the order of a key's life.
+    pub const ALL: [Self; 5] = [Self::Next, Self::Current, Self::Retiring, Self::Retired, Self::Gone];
+
     /// The word for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

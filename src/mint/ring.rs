@@ -3,6 +3,7 @@
 //! Which key signs when lies in the store ([`super::lifecycle`] reads it), so every server changes over at the same
 //! moment. A request asks the ring with its `now` and takes no lock.
 
+mod asked;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use certbind_proto::time::Timestamp;
 
 use super::MintFault;
 use super::keys::{self, Source};
-use super::lifecycle::{self, Life, Occasion, State};
+use super::lifecycle::{self, Occasion};
 use super::seal::Sealing;
 use super::signer::{ModuleFault, ModuleKey, TokenSigner};
 use crate::store::{KeyStore, Replaced, StoredKey, StoredKeys};
@@ -144,56 +145,6 @@ impl KeyRing {
         self.ring.load().algorithms()
     }
 
-    /// Every key, in the order in which they sign.
-    #[must_use]
-    pub fn list(&self, now: Timestamp) -> Vec<KeyInfo> {
-        let ring = self.ring.load();
-        let keys = &ring.stored.keys;
-        let lives = lifecycle::lives(keys, &self.calendar(), now);
-        keys.iter().zip(lives).map(|(key, life)| self.describe(key, life)).collect()
-    }
-
-    /// What [`Self::rotate`] would do. Nothing is changed.
-    ///
-    /// # Errors
-    /// [`RotateError`].
-    pub async fn plan_rotation(&self, now: Timestamp) -> Result<Timeline, RotateError> {
-        let in_module = self.in_module().await.map_err(KeysError::from)?;
-        self.change::<_, RotateError>(now, |keys| {
-            let mut timeline = self.timeline(keys, now)?;
-            if let Source::Module(_) = self.source {
-                timeline.incoming = Some(self.new_key(&in_module, keys, timeline.signs_from, now)?.kid);
-            }
-            Ok((keys.to_vec(), timeline))
-        })
-        .await
-    }
-
-    /// Makes the next key: it is published from now on and signs when caches know it.
-    ///
-    /// # Errors
-    /// [`RotateError`]; then nothing was changed.
-    pub async fn rotate(&self, now: Timestamp) -> Result<Timeline, RotateError> {
-        let in_module = self.in_module().await.map_err(KeysError::from)?;
-        self.change::<_, RotateError>(now, |keys| {
-            let timeline = self.timeline(keys, now)?;
-            let next = self.new_key(&in_module, keys, timeline.signs_from, now)?;
-            let incoming = Some(next.kid.clone());
-            Ok(([keys, &[next]].concat(), Timeline { incoming, ..timeline }))
-        })
-        .await
-    }
-
-    /// Takes a key back, as when somebody else got hold of it: from now on it neither signs nor is it published. When
-    /// it is the one that signs, the next key does at once; if there is none, one is made.
-    ///
-    /// # Errors
-    /// [`RetireError`]; then nothing was changed.
-    pub async fn retire(&self, kid: &str, now: Timestamp) -> Result<Retirement, RetireError> {
-        let in_module = self.in_module().await;
-        self.change(now, |keys| self.without(keys, kid, &in_module, now)).await
-    }
-
     async fn advance(
         &self,
         calendar: &lifecycle::Settings,
@@ -301,73 +252,6 @@ impl KeyRing {
             Source::Module(_) => {
                 keys::take(in_module, keys, self.algorithm, activates, lifetime, now).ok_or(KeysError::NoNewerKey)
             }
-        }
-    }
-
-    fn timeline(&self, keys: &[StoredKey], now: Timestamp) -> Result<Timeline, RotateError> {
-        let calendar = self.calendar();
-        let signs_from = lifecycle::rotation(keys, &calendar, now)?;
-        let outgoing = lifecycle::signer(keys, now).ok_or(KeysError::Contended)?;
-        Ok(Timeline {
-            incoming: None,
-            algorithm: self.algorithm.as_str(),
-            outgoing: outgoing.kid.clone(),
-            published_from: now,
-            signs_from,
-            outgoing_published_until: lifecycle::last_token(outgoing, signs_from, &calendar),
-        })
-    }
-
-    /// The keys without this one, and with one that signs in its place.
-    fn without(
-        &self,
-        keys: &[StoredKey],
-        kid: &str,
-        in_module: &Result<Vec<ModuleKey>, ModuleFault>,
-        now: Timestamp,
-    ) -> Result<(Vec<StoredKey>, Retirement), RetireError> {
-        let calendar = &self.calendar();
-        let at = keys.iter().position(|key| key.kid == kid).ok_or(RetireError::Unknown)?;
-        let life = lifecycle::lives(keys, calendar, now)[at];
-        let mut keys = keys.to_vec();
-        if let Some(retired) = keys[at].retired.replace(now) {
-            return Err(RetireError::AlreadyRetired(retired));
-        }
-        let last_token =
-            lifecycle::last_token(&keys[at], life.signs_until.map_or(now, |until| until.min(now)), calendar);
-        if life.state == State::Current {
-            let announced = keys.iter_mut().filter(|key| key.retired.is_none() && key.activates > now);
-            match announced.min_by_key(|key| key.activates) {
-                Some(next) => next.activates = now,
-                None => {
-                    let in_module = in_module.as_deref().map_err(|fault| KeysError::from(fault.clone()))?;
-                    keys.push(self.new_key(in_module, &keys, now, now)?);
-                }
-            }
-        }
-        let signer = lifecycle::signer(&keys, now).ok_or(KeysError::Contended)?;
-        let caches = match signer.created.plus(calendar.publish_before) {
-            known if known <= now => Caches::Know,
-            _ => Caches::MayNotKnow,
-        };
-        let (kid, signer) = (kid.to_owned(), signer.kid.clone());
-        Ok((keys, Retirement { kid, was: life.state, last_token, signer, caches }))
-    }
-
-    fn describe(&self, key: &StoredKey, life: Life) -> KeyInfo {
-        let planned = match self.calendar().rotation {
-            lifecycle::Rotation::Every(period) => Some(key.activates.plus(period)),
-            lifecycle::Rotation::ByHand => None,
-        };
-        KeyInfo {
-            kid: key.kid.clone(),
-            algorithm: key.algorithm.clone(),
-            state: life.state,
-            kept: key.secret.form(),
-            created: key.created,
-            signs_from: key.activates,
-            signs_until: life.signs_until.or(planned),
-            published_until: life.needed_until,
         }
     }
 

@@ -94,6 +94,7 @@ impl ServerAround {
         Admin {
             access,
             clients: parts.registry.clone(),
+            keys: Arc::clone(&parts.keys),
             host: Arc::new(self),
             store: parts.store.clone(),
             clock: Arc::clone(&parts.platform.clock),

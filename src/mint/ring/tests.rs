@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::KeyFault;
-use super::super::lifecycle::RotateFault;
+use super::super::lifecycle::{RotateFault, State};
 use super::super::seal::{SealFault, SealingKey};
 use super::super::signer::{KeyModule, ObjectId};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -304,6 +304,8 @@ async fn a_key_that_is_taken_back_is_replaced_at_once_and_the_answer_says_who_kn
     let shared = Shared::default();
     let server = Server::start(&shared, Algorithm::Es256, at(0)).await;
     let compromised = server.signs(at(0));
+    let plan = server.ring.plan_retirement(&compromised, days(5)).await.unwrap();
+    assert_eq!(server.signs(days(5)), compromised, "a plan changes nothing");
     let retired = server.ring.retire(&compromised, days(5)).await.unwrap();
     let new = server.signs(days(5));
     assert_ne!(new, compromised);
@@ -312,10 +314,12 @@ async fn a_key_that_is_taken_back_is_replaced_at_once_and_the_answer_says_who_kn
         kid: compromised.clone(),
         was: State::Current,
         last_token: days(5).plus(Duration::from_secs(360)),
-        signer: new.clone(),
-        caches: Caches::MayNotKnow,
+        cached_until: days(6),
+        signer: Some(new.clone()),
+        caches: Caches::MayNotKnow { until: days(6) },
     };
     assert_eq!(retired, expected);
+    assert_eq!(plan, Retirement { signer: None, ..expected }, "which key is made is not known beforehand");
     assert_eq!(server.states(days(5)), ["retired", "current"]);
     assert!(matches!(
         server.ring.retire(&compromised, days(6)).await,
@@ -331,12 +335,15 @@ async fn when_the_next_key_is_published_it_takes_over_from_one_that_is_taken_bac
     let shared = Shared::default();
     let server = Server::start(&shared, Algorithm::Es256, at(0)).await;
     let next = server.ring.rotate(days(5)).await.unwrap().incoming.unwrap();
-    for (now, caches) in [(days(5), Caches::MayNotKnow), (days(6).minus(Duration::from_secs(1)), Caches::MayNotKnow)] {
+    let caches = Caches::MayNotKnow { until: days(6) };
+    for now in [days(5), days(6).minus(Duration::from_secs(1))] {
         let copy = Shared::default();
         copy.replace(0, stored(&shared).await.keys).await.unwrap();
         let other = Server::start(&copy, Algorithm::Es256, days(5)).await;
+        let plan = other.ring.plan_retirement(&other.signs(now), now).await.unwrap();
         let retired = other.ring.retire(&other.signs(now), now).await.unwrap();
-        assert_eq!((retired.signer, retired.caches), (next.clone(), caches));
+        assert_eq!((retired.signer.as_ref(), retired.caches), (Some(&next), caches));
+        assert_eq!(plan, retired, "also which key signs is known beforehand");
         assert_eq!(other.signs(now), next);
     }
     // The next one itself, before its time: nothing else changes.

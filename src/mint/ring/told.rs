@@ -141,8 +141,10 @@ pub struct Retirement {
     /// When the last token that it signed expires. Until then whoever holds one is refused as soon as a cache lets go
     /// of the key.
     pub last_token: Timestamp,
-    /// The key that signs now.
-    pub signer: String,
+    /// When every cache has let go of it. Until then a resource server may still take what it signed.
+    pub cached_until: Timestamp,
+    /// The key that signs from now on; none while it is only planned and not made yet.
+    pub signer: Option<String>,
     /// Whether caches know that key.
     pub caches: Caches,
 }
@@ -153,5 +155,8 @@ pub enum Caches {
     /// It was published for `keys.publish_before`.
     Know,
     /// It was not: a resource server that does not fetch the set for an unknown `kid` refuses its tokens for a while.
-    MayNotKnow,
+    MayNotKnow {
+        /// When every cache knows it.
+        until: Timestamp,
+    },
 }

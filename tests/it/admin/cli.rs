@@ -10,27 +10,27 @@ use crate::process::client::client;
 use crate::process::rig::{PKI, certbind, output};
 
 /// A command of the folder's server.
-fn command(site: &AdminSite, arguments: &[&str]) -> Command {
+pub(super) fn command(site: &AdminSite, arguments: &[&str]) -> Command {
     let mut command = certbind();
     command.args(arguments).current_dir(site.site.dir()).env("CERTBIND_ADMIN", "unix:admin.sock");
     command
 }
 
 /// Standard output of a command that succeeds.
-fn runs(site: &AdminSite, arguments: &[&str]) -> String {
+pub(super) fn runs(site: &AdminSite, arguments: &[&str]) -> String {
     let (out, err, status) = output(&mut command(site, arguments));
     assert!(status.success(), "{arguments:?}: {out}{err}");
     out
 }
 
 /// Exit code and standard error of a command that does not.
-fn fails(site: &AdminSite, arguments: &[&str]) -> (i32, String) {
+pub(super) fn fails(site: &AdminSite, arguments: &[&str]) -> (i32, String) {
     let (out, err, status) = output(&mut command(site, arguments));
     assert!(!status.success(), "{arguments:?}: {out}{err}");
     (status.code().unwrap(), err)
 }
 
-fn json(text: &str) -> Value {
+pub(super) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 

@@ -3,6 +3,7 @@
 mod changes;
 mod cli;
 pub(crate) mod docs;
+mod keys;
 mod listing;
 mod problems;
 mod rig;

@@ -46,6 +46,8 @@ async fn golden_admin_problems() {
         ("another state", Ask::delete("new").if_match("\"0\"")),
         ("a bad condition", Ask::delete("new").if_match("new")),
         ("another client", Ask::put("new", &registration("other", "a")).if_match("*")),
+        ("no dry run and no change", Ask::new(Method::POST, "/admin/v1/keys/rotate?dry_run=yes")),
+        ("an unknown key", Ask::new(Method::POST, "/admin/v1/keys/nobody/retire")),
         ("a web page asks", Ask::get(CLIENTS).header(HeaderName::from_static("origin"), "https://evil.example")),
     ] {
         // A body that is not read to its end costs the connection.

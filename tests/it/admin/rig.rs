@@ -27,6 +27,11 @@ impl AdminSite {
         Self { site: Site::new() }
     }
 
+    /// A site of a fleet.
+    pub(crate) const fn of(site: Site) -> Self {
+        Self { site }
+    }
+
     /// How many clients have a file.
     pub(crate) fn files(&self) -> usize {
         std::fs::read_dir(self.site.path("clients.d")).unwrap().count()
@@ -38,8 +43,16 @@ impl AdminSite {
 
     /// A server with its admin API at the socket of this name, and a caller of it.
     pub(crate) async fn start(&self, name: &str) -> (Process, Api) {
+        self.start_with(name, &[]).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn start_with(&self, name: &str, sets: &[&str]) -> (Process, Api) {
         let mut command = self.site.serve();
         command.args(["--set", &format!("listen.admin.address=unix:{name}")]);
+        for set in sets {
+            command.args(["--set", set]);
+        }
         let server = Process::ready(command);
         (server, Api::connect(&self.socket(name)).await)
     }

@@ -18,7 +18,7 @@ const PROMISE: Duration = Duration::from_secs(2);
 const RECOVERY: Duration = Duration::from_secs(5);
 
 /// The site of a fleet: its configuration, for as many servers as are started.
-fn site(database: &Database) -> Site {
+pub(crate) fn site(database: &Database) -> Site {
     let site = Site::new();
     site.write("database", &database.url());
     site.write("keys.key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n");

@@ -5,7 +5,7 @@ mod audit_required;
 mod audit_search;
 pub(crate) mod client;
 mod configuration;
-mod fleet;
+pub(crate) mod fleet;
 mod foreign;
 mod hostile;
 #[cfg(feature = "pkcs11")]
