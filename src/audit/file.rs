@@ -1,5 +1,6 @@
 //! The file of the audit log: shared with other processes, appended to where it ends, and found anew after a rotation.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
@@ -33,8 +34,12 @@ pub struct AuditFile {
     entropy: Arc<dyn Entropy>,
     /// Where the chain stood when this process last looked.
     position: Option<Position>,
-    /// How long the open file was then, if it ended with a whole line.
+    /// How long the open file was then, as long as nothing went wrong since.
     size: Option<u64>,
+    /// Whether its last line lacked its end then.
+    is_unended: bool,
+    /// Lines that were found cut off, and that nobody was told of yet.
+    torn: Vec<Torn>,
 }
 
 /// What stands at the path.
@@ -47,12 +52,11 @@ impl AuditFile {
     /// When the system refuses.
     pub fn open(path: PathBuf, entropy: Arc<dyn Entropy>) -> io::Result<Self> {
         let open = Open::at(&path)?;
-        Ok(Self { path, open, entropy, position: None, size: None })
+        Ok(Self { path, open, entropy, position: None, size: None, is_unended: false, torn: Vec::new() })
     }
 
     /// Holds the file that the path leads to. Where none can be had, the one of before is better than none.
     fn hold_current(&mut self) -> io::Result<Start> {
-        let mut torn = Vec::new();
         for _ in 0..MAX_MOVES {
             self.open.lock()?;
             if self.open.is_at(&self.path)? {
@@ -61,33 +65,41 @@ impl AuditFile {
             let Ok(new) = Open::at(&self.path) else { break };
             // Others may have written to the old file after this process did, until they saw that it was moved.
             if self.position.is_some() {
-                torn.extend(self.look()?);
+                self.look()?;
+                self.end_old();
             }
-            (self.open, self.size) = (new, None);
+            (self.open, self.size, self.is_unended) = (new, None, false);
         }
-        torn.extend(self.look()?);
+        self.look()?;
         let position = self.position.get_or_insert_with(|| Position::new(&*self.entropy, None)).clone();
-        Ok(Start { position: Some(position), torn })
+        // Only now: until the file is held, somebody else asks again.
+        Ok(Start { position: Some(position), torn: std::mem::take(&mut self.torn) })
     }
 
-    /// Looks at the end of the file, if it may have changed, and ends a line that was cut off.
-    fn look(&mut self) -> io::Result<Option<Torn>> {
+    /// Looks at the end of the file, if it may have changed. A line that was cut off is ended by what is written next and
+    /// tells of it, in one write: one that was ended, and not yet told of when the process died, would be a foreign line.
+    fn look(&mut self) -> io::Result<()> {
         let size = self.open.0.metadata()?.len();
         if self.size == Some(size) {
-            return Ok(None);
+            return Ok(());
         }
         let Tail { last, torn, is_ended } = tail::read(&self.open.0, size)?;
-        if !is_ended {
-            self.open.0.write_all(b"\n")?;
-        }
         // Once it is ended, what is left of a line is the line that a new chain comes after.
         let last = match (last, torn) {
             (LastLine::None | LastLine::Foreign(_), Some(torn)) => LastLine::Foreign(torn.hash),
             (last, _) => last,
         };
+        self.torn.extend(torn);
         self.position = Some(self.follow(last));
-        self.size = Some(size + u64::from(!is_ended));
-        Ok(torn)
+        (self.size, self.is_unended) = (Some(size), !is_ended);
+        Ok(())
+    }
+
+    /// Ends the last line of a file that gets no other, for whoever puts files together. A reader of ours does without.
+    fn end_old(&mut self) {
+        if self.is_unended {
+            let _ = self.open.0.write_all(b"\n");
+        }
     }
 
     /// What the next line follows. Another process may have gone on with the chain; but whoever cuts lines off the end
@@ -112,11 +124,14 @@ impl AuditFile {
 
     /// The end of the chain in the newest of `audit.jsonl.1`, `audit.jsonl-20261122` and the like: a server that starts
     /// right after a rotation goes on with it.
-    fn rotated(&self) -> Option<Position> {
+    fn rotated(&mut self) -> Option<Position> {
         let name = self.path.file_name()?;
         let entries =
             fs::read_dir(folder_of(&self.path)).ok()?.flatten().filter(|entry| is_rotated(&entry.file_name(), name));
-        last_of(&entries.max_by_key(|entry| entry.metadata().and_then(|found| found.modified()).ok())?)
+        let newest = entries.max_by_key(|entry| entry.metadata().and_then(|found| found.modified()).ok())?;
+        let Tail { last: LastLine::Chained(last), torn, .. } = end_of(&newest)? else { return None };
+        self.torn.extend(torn);
+        Some(last)
     }
 }
 
@@ -131,11 +146,16 @@ impl Place for AuditFile {
 
     /// What a full disk has taken of a line is taken back, as long as nobody else can have written after it.
     fn append(&mut self, lines: &[u8]) -> Appended {
-        let (written, fault) = write_most(&mut self.open.0, lines);
-        let whole = whole(&lines[..written]);
-        let end = self.size.map(|size| size + whole as u64);
-        let is_whole = whole == written || end.is_some_and(|end| self.open.0.set_len(end).is_ok());
+        let ended: Cow<'_, [u8]> = if self.is_unended { [b"\n", lines].concat().into() } else { lines.into() };
+        let (written, fault) = write_most(&mut self.open.0, &ended);
+        // The end of somebody else's line does not stay without a line of ours.
+        let before = ended.len() - lines.len();
+        let whole = whole(lines.get(..written.saturating_sub(before)).unwrap_or_default());
+        let taken = if whole == 0 { 0 } else { before + whole };
+        let end = self.size.map(|size| size + taken as u64);
+        let is_whole = taken == written || end.is_some_and(|end| self.open.0.set_len(end).is_ok());
         self.size = end.filter(|_| is_whole);
+        self.is_unended &= taken == 0;
         Appended { whole, fault }
     }
 
@@ -222,10 +242,7 @@ fn is_rotated(found: &OsStr, name: &OsStr) -> bool {
     rest.is_some_and(|rest| matches!(rest, [b'.' | b'-', b'0'..=b'9', ..]))
 }
 
-fn last_of(rotated: &DirEntry) -> Option<Position> {
+fn end_of(rotated: &DirEntry) -> Option<Tail> {
     let file = File::open(rotated.path()).ok()?;
-    match tail::read(&file, file.metadata().ok()?.len()).ok()?.last {
-        LastLine::Chained(last) => Some(last),
-        LastLine::None | LastLine::Foreign(_) => None,
-    }
+    tail::read(&file, file.metadata().ok()?.len()).ok()
 }

@@ -199,6 +199,53 @@ fn fault_1_the_rest_of_a_line_in_the_rotated_file_is_told_in_the_new_one() {
     folder.assert_one_chain(&["audit.jsonl.1", "audit.jsonl"], 3);
 }
 
+#[test]
+fn fault_1_the_rest_of_a_line_is_told_also_when_the_new_file_cannot_be_held_at_first() {
+    let folder = Folder::new();
+    let (mut file, mut stuck) = (folder.open(), folder.open());
+    write(&mut file, &["a"]);
+    fs::write(folder.path("audit.jsonl"), folder.read("audit.jsonl") + "{\"ev").unwrap();
+    folder.rotate("audit.jsonl.1");
+    stuck.hold_current().unwrap();
+    assert_eq!(file.hold().unwrap_err().kind(), ErrorKind::WouldBlock);
+    drop(stuck);
+    write(&mut file, &["b"]);
+    folder.assert_one_chain(&["audit.jsonl.1", "audit.jsonl"], 3);
+}
+
+/// A disk that is full takes not even the end of the line, and the process may die before there is room again.
+#[test]
+fn fault_5_the_rest_of_a_line_stays_as_it_is_until_it_can_be_told() {
+    let folder = Folder::new();
+    write(&mut folder.open(), &["a"]);
+    let torn = folder.read("audit.jsonl") + "{\"ev";
+    fs::write(folder.path("audit.jsonl"), &torn).unwrap();
+    let mut file = folder.open();
+    let writable = std::mem::replace(&mut file.open, Open(File::open(folder.path("audit.jsonl")).unwrap()));
+    let start = file.hold().unwrap();
+    assert_eq!(start.torn.len(), 1);
+    let appended = file.append(b"{}\n");
+    assert!((appended.whole, appended.fault.is_some()) == (0, true), "{appended:?}");
+    file.release(start.position);
+    assert_eq!(folder.read("audit.jsonl"), torn);
+
+    write(&mut folder.open(), &["b"]);
+    file.open = writable;
+    write(&mut file, &["c"]);
+    folder.assert_one_chain(&["audit.jsonl"], 4);
+}
+
+#[test]
+fn fault_1_a_start_right_after_a_rotation_tells_of_the_rest_of_a_line_in_the_rotated_file() {
+    let folder = Folder::new();
+    write(&mut folder.open(), &["a"]);
+    fs::write(folder.path("audit.jsonl"), folder.read("audit.jsonl") + "{\"ev").unwrap();
+    folder.rotate("audit.jsonl.1");
+    write(&mut folder.open(), &["b"]);
+    folder.assert_one_chain(&["audit.jsonl.1", "audit.jsonl"], 3);
+    assert!(matches!(folder.verify(&["audit.jsonl.1", "audit.jsonl"]).notes.as_slice(), [(_, Note::Torn)]));
+}
+
 /// What somebody does to the file, and how many breaks a reader finds.
 type Case = (&'static str, fn(&str) -> String, u64);
 
