@@ -1,8 +1,14 @@
-//! Who is at the other end: the owner of the socket, or nobody.
+//! Who is at the other end: the owner of the socket, whoever has a certificate with a name that is allowed, or nobody.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use certbind_proto::subject::Subject;
 use certbind_proto::time::Timestamp;
 
 use super::problem::Problem;
+use crate::authn::trust::TrustGroup;
+use crate::authn::{ChainFault, check_chain};
 use crate::net::ConnInfo;
 
 /// What somebody may do. Each role may do what those before it may.
@@ -47,6 +53,23 @@ pub enum Access {
         /// The user; none where the connection is over no Unix socket, and then nobody gets in.
         uid: Option<u32>,
     },
+    /// Whoever proved to have the key of a certificate for which this group vouches and that has one of these names.
+    /// Everything about it is looked at on every request, also on a connection that has been open for an hour.
+    Certificate {
+        /// Who may vouch for administrators.
+        trust: Arc<TrustGroup>,
+        /// Who may come in; exchanged as a whole while the server runs.
+        allow: Arc<ArcSwap<Vec<Administrator>>>,
+    },
+}
+
+/// A name with its role.
+#[derive(Clone, Debug)]
+pub struct Administrator {
+    /// The name that a certificate must have.
+    pub subject: Subject,
+    /// What whoever has it may do.
+    pub role: Role,
 }
 
 impl Access {
@@ -54,7 +77,7 @@ impl Access {
     ///
     /// # Errors
     /// Nobody that may ask.
-    pub(super) fn identify(&self, connection: &ConnInfo, _now: Timestamp) -> Result<Actor, Problem> {
+    pub(super) fn identify(&self, connection: &ConnInfo, now: Timestamp) -> Result<Actor, Problem> {
         match self {
             // The mode of the socket keeps others out; this is for the day when somebody changes it.
             Self::Owner { uid } => match connection.process {
@@ -63,8 +86,22 @@ impl Access {
                 }
                 _ => Err(Problem::AdminUnknown),
             },
+            Self::Certificate { trust, allow } => {
+                let peer = connection.certificate.as_deref().ok_or(ChainFault::Missing)?;
+                check_chain(peer, trust, now)?;
+                let leaf = peer.leaf().map_err(ChainFault::from)?;
+                let allow = allow.load();
+                let named = allow.iter().filter(|administrator| administrator.subject.check(leaf).is_ok());
+                highest(named).ok_or(Problem::AdminUnknown)
+            }
         }
     }
+}
+
+/// Of several names the one that may do most; of equals the one that is configured first.
+fn highest<'a>(named: impl DoubleEndedIterator<Item = &'a Administrator>) -> Option<Actor> {
+    let administrator = named.rev().max_by_key(|administrator| administrator.role)?;
+    Some(Actor { name: administrator.subject.as_str().to_owned(), role: administrator.role })
 }
 
 #[cfg(test)]

@@ -21,11 +21,11 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::ORIGIN;
 
-use crate::audit::{Audit, Event, Kind};
+use crate::audit::{Audit, Event, Kind, peer_text};
 use crate::http::{BodyLimits, request_id};
 use crate::metrics::Metrics;
 use crate::mint::ring::KeyRing;
-use crate::net::{ConnInfo, Reply};
+use crate::net::{ConnInfo, PeerCert, Reply};
 use crate::registry::Clients;
 use crate::store::ClientStore;
 
@@ -44,7 +44,7 @@ mod reply;
 mod resource;
 mod server;
 
-pub use access::{Access, Actor, Role};
+pub use access::{Access, Actor, Administrator, Role};
 pub use host::{Host, Reloaded, Standing};
 pub use openapi::document as openapi_document;
 pub use operation::{OPERATIONS, Operation, OperationId};
@@ -82,6 +82,8 @@ pub(crate) struct Asked {
     listener: Arc<str>,
     peer: Option<String>,
     now: Timestamp,
+    certificate: Option<Arc<PeerCert>>,
+    tls: Option<&'static str>,
     actor: Option<Actor>,
     operation: Option<OperationId>,
     client_id: Option<String>,
@@ -109,6 +111,8 @@ impl Admin {
             listener: Arc::clone(&connection.listener),
             peer: connection.process.is_none().then(|| connection.peer.to_string()),
             now: self.clock.now(),
+            certificate: connection.certificate.clone(),
+            tls: connection.tls.as_ref().map(|tls| tls.version.as_str()),
             actor: None,
             operation: None,
             client_id: None,
@@ -123,12 +127,12 @@ impl Admin {
         asked: &mut Asked,
     ) -> Result<Reply, Problem> {
         let actor = self.access.identify(connection, asked.now)?;
+        let role = actor.role;
+        asked.actor = Some(actor);
         // There are no cookies, but a browser shows its user's certificate to whoever has it asked.
         if request.headers().contains_key(ORIGIN) {
             return Err(Problem::AskedByPage);
         }
-        let role = actor.role;
-        asked.actor = Some(actor);
         let Matched { operation, named } = operation::find(request.method(), request.uri().path())?;
         asked.operation = Some(operation.id);
         let name = match &named {
@@ -179,9 +183,9 @@ impl Admin {
     fn record_refusal(&self, problem: &Problem, asked: &Asked) {
         let is_change = asked.operation.is_some_and(OperationId::is_change);
         if is_change || problem.is_about_access() {
-            let (outcome, reason) = (Some("failure"), Some(problem.reason()));
+            let (outcome, reason) = (Some("failure"), Some(problem.fact()));
             let detail = asked.operation.map(|operation| match &asked.kid {
-                Some(kid) => format!("{} {}", operation.as_str(), crate::audit::peer_text(kid)),
+                Some(kid) => format!("{} {}", operation.as_str(), peer_text(kid)),
                 None => operation.as_str().to_owned(),
             });
             self.audit.record(&Event { outcome, reason, detail, ..asked.event(Kind::AdminRefused) });
@@ -191,14 +195,19 @@ impl Admin {
 
 impl Asked {
     fn event(&self, kind: Kind) -> Event {
+        let certificate = self.certificate.as_ref().and_then(|certificate| certificate.summary());
         Event {
             ts: self.now.to_string(),
             event: Some(kind),
             request_id: Some(self.request_id.clone()),
             listener: Some(self.listener.to_string()),
             actor: self.actor.as_ref().map(|actor| actor.name.clone()),
-            client_id: self.client_id.as_deref().map(crate::audit::peer_text),
+            client_id: self.client_id.as_deref().map(peer_text),
+            cert_subject: certificate.map(|certificate| peer_text(&certificate.subject)),
+            cert_serial: certificate.map(|certificate| peer_text(&certificate.serial)),
+            cert_not_after: certificate.map(|certificate| certificate.not_after.clone()),
             peer: self.peer.clone(),
+            tls: self.tls,
             ..Event::default()
         }
     }

@@ -421,6 +421,7 @@ fn problem() -> Value {
                 },
             },
             "parameter": { "type": "string" },
+            "reason": { "type": "string", "description": "what speaks against the certificate of whoever asks" },
         },
     })
 }

@@ -4,6 +4,7 @@ use certbind_proto::time::Timestamp;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use crate::authn::ChainFault;
 use crate::mint::lifecycle::RotateFault;
 use crate::mint::ring::{KeysError, RetireError, RotateError};
 use crate::registry::fault::Complaint;
@@ -14,6 +15,8 @@ pub(super) const TYPES: &str = "https://github.com/certbind/certbind/blob/main/d
 /// Why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
+    /// The certificate of whoever asks is not believed, for this reason.
+    AdminCertificate(ChainFault),
     /// Nobody that may use the API.
     AdminUnknown,
     /// A web page asks, through somebody's browser: this is no API for browsers.
@@ -110,10 +113,11 @@ impl From<KeysError> for Problem {
 }
 
 impl Problem {
-    /// The stable name for the audit log; with hyphens it is the name of the type.
+    /// The stable name; with hyphens it is the name of the type.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::AdminCertificate(_) => "admin_certificate",
             Self::AdminUnknown => "admin_unknown",
             Self::AskedByPage => "asked_by_page",
             Self::AuditUnavailable => "audit_unavailable",
@@ -144,6 +148,15 @@ impl Problem {
         }
     }
 
+    /// The reason in the audit log: the fact itself, where there are several behind one problem.
+    #[must_use]
+    pub const fn fact(&self) -> &'static str {
+        match self {
+            Self::AdminCertificate(fault) => fault.reason(),
+            problem => problem.reason(),
+        }
+    }
+
     /// The status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
@@ -153,7 +166,9 @@ impl Problem {
             | Self::ConditionMalformed
             | Self::MetadataInvalid(_)
             | Self::QueryMalformed(_) => StatusCode::BAD_REQUEST,
-            Self::AdminUnknown | Self::AskedByPage | Self::RoleInsufficient => StatusCode::FORBIDDEN,
+            Self::AdminCertificate(_) | Self::AdminUnknown | Self::AskedByPage | Self::RoleInsufficient => {
+                StatusCode::FORBIDDEN
+            }
             Self::ClientUnknown | Self::NotFound | Self::SigningKeyUnknown => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyUnreadable => StatusCode::REQUEST_TIMEOUT,
@@ -178,6 +193,7 @@ impl Problem {
     #[must_use]
     pub const fn title(&self) -> &'static str {
         match self {
+            Self::AdminCertificate(_) => "Your certificate is not accepted here.",
             Self::AdminUnknown => "You are nobody who may use this API.",
             Self::AskedByPage => "A request with an Origin comes from a web page, and this API is not for browsers.",
             Self::AuditUnavailable => "The audit log cannot be written, and no change is made without it.",
@@ -213,7 +229,7 @@ impl Problem {
     /// Whether it is about who asks.
     #[must_use]
     pub const fn is_about_access(&self) -> bool {
-        matches!(self, Self::AdminUnknown | Self::AskedByPage | Self::RoleInsufficient)
+        matches!(self, Self::AdminCertificate(_) | Self::AdminUnknown | Self::AskedByPage | Self::RoleInsufficient)
     }
 
     /// The members of the answer.
@@ -226,6 +242,8 @@ impl Problem {
             "request_id": request_id,
         });
         match self {
+            // Whoever sees this has the key of the certificate, and may have to renew it.
+            Self::AdminCertificate(_) => members["reason"] = self.fact().into(),
             Self::MetadataInvalid(complaints) => {
                 members["error"] = "invalid_client_metadata".into();
                 members["errors"] = complaints.iter().map(error).collect();
@@ -239,6 +257,13 @@ impl Problem {
             _ => {}
         }
         members
+    }
+}
+
+/// Any fact about a certificate, of the chain check or of the names.
+impl From<ChainFault> for Problem {
+    fn from(fault: ChainFault) -> Self {
+        Self::AdminCertificate(fault)
     }
 }
 

@@ -149,6 +149,13 @@ impl AdminArgs {
             checked.map_err(|rejected| Unusable(format!("which server? --server does not say, and\n{rejected}")))?;
         match checked.config.admin {
             Some(AdminListener::Unix(path)) => Ok(format!("unix:{}", path.display())),
+            Some(AdminListener::Tls(admin)) => {
+                let (file, address) = (self.config.display(), admin.address);
+                let told = format!(
+                    "{file} has the admin API at {address}, over TLS: say --server https://HOST:PORT with a host that the server's certificate names, --ca, --cert and --key"
+                );
+                Err(Unusable(told).into())
+            }
             None => {
                 let file = self.config.display();
                 Err(Unusable(format!("{file} has no [listen.admin]; add it, or say which server with --server")).into())

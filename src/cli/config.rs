@@ -124,9 +124,11 @@ pub fn check(args: &ConfigArgs, environment: Environment, now: Timestamp, out: &
 /// clients that cannot be registered.
 fn beyond_the_file(config: &Config, files: Files, environment: &Environment, now: Timestamp) -> Vec<String> {
     let trust = trust_files::load(config, files.trust, environment, now).err();
+    let of_admin = files.admin.map(|admin| admin.trust);
+    let administrators = trust_files::of_administrators(config, of_admin, environment, now).err();
     let clients = clients::load(config).err();
     let database = files.database.and_then(|files| storage::target(&files).err());
-    trust.into_iter().chain(clients).chain(database).map(|error| format!("{error:#}")).collect()
+    trust.into_iter().chain(administrators).chain(clients).chain(database).map(|error| format!("{error:#}")).collect()
 }
 
 /// `config show`: every value that holds, as a file that says the same.

@@ -21,6 +21,11 @@ const fn reason(name: &'static str, cause: &'static str, cure: &'static str) -> 
 /// Every reason that a decision of this project can have, in alphabetical order.
 pub const REASONS: &[Reason] = &[
     reason(
+        "admin_certificate",
+        "Somebody asked the admin API with a certificate that is not believed there: not of a CA in listen.admin.ca, expired, revoked, or not made for client authentication.",
+        "`reason` in the answer and in the audit log names the fact; `certbind explain` tells what to do about it. A CA of [[trust]] vouches for clients, not for administrators.",
+    ),
+    reason(
         "admin_unknown",
         "Somebody asked the admin API who may not: over the Unix socket a process of another user, over TLS a certificate that no listen.admin.allow entry names.",
         "Run the command as the user of the server or as root, or add the certificate's name to listen.admin.allow.",

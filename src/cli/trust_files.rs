@@ -8,7 +8,10 @@ use certbind_proto::time::Timestamp;
 use super::Unusable;
 use super::report::Reporter;
 use crate::authn::trust::{ClientAuthEku, CrlStale, Files, Policy, Refreshed, TrustGroup, TrustGroups};
-use crate::config::{self, Config, Environment, TrustFiles};
+use crate::config::{self, AdminListener, Config, Environment, Reference, TrustFiles};
+
+/// The group that vouches for administrators. No group of clients can have this name.
+const ADMINISTRATORS: &str = "[listen.admin]";
 
 /// The groups of the configuration. A group whose certificates and lists all lie in files follows them; one that came
 /// through the environment is as it was at the start.
@@ -23,6 +26,23 @@ pub(super) fn load(
 ) -> anyhow::Result<TrustGroups> {
     let groups = config.trust.iter().zip(files).map(|(group, files)| load_one(group, files, environment, now));
     Ok(TrustGroups::new(groups.collect::<anyhow::Result<Vec<_>>>()?))
+}
+
+/// Who may vouch for administrators, as a group of its own: nobody who vouches for clients does for them.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn of_administrators(
+    config: &Config,
+    files: Option<TrustFiles>,
+    environment: &Environment,
+    now: Timestamp,
+) -> anyhow::Result<TrustGroups> {
+    let (Some(AdminListener::Tls(admin)), Some(files)) = (&config.admin, files) else {
+        return Ok(TrustGroups::default());
+    };
+    let config::AdminTrust { ca, crl } = &admin.trust;
+    Ok(TrustGroups::new([load_group(ADMINISTRATORS, Policy::default(), (ca, crl), files, environment, now)?]))
 }
 
 /// The groups of another configuration: those that it has as before are the same ones, with all that they remember.
@@ -48,18 +68,29 @@ fn load_one(
     environment: &Environment,
     now: Timestamp,
 ) -> anyhow::Result<Arc<TrustGroup>> {
+    load_group(&group.name, policy(group), (&group.ca, &group.crl), files, environment, now)
+}
+
+fn load_group(
+    name: &str,
+    policy: Policy,
+    named: (&Reference, &[Reference]),
+    files: TrustFiles,
+    environment: &Environment,
+    now: Timestamp,
+) -> anyhow::Result<Arc<TrustGroup>> {
     let crls: Vec<_> = files.crls.into_iter().map(|list| list.der).collect();
-    let loaded = TrustGroup::new(&group.name, policy(group), files.anchors, &crls, now)
-        .map_err(|fault| Unusable(format!("trust group `{}`: {fault}", group.name)))?;
-    Ok(Arc::new(match paths(group, environment) {
+    let loaded = TrustGroup::new(name, policy, files.anchors, &crls, now)
+        .map_err(|fault| Unusable(format!("{}: {fault}", self::named(name))))?;
+    Ok(Arc::new(match paths(named, environment) {
         Some((ca, crls)) => loaded.following(Files::read_before(ca, crls, &files.seen)),
         None => loaded,
     }))
 }
 
-fn paths(group: &config::TrustGroup, environment: &Environment) -> Option<(PathBuf, Vec<PathBuf>)> {
-    let crls = group.crl.iter().map(|list| list.file(environment)).collect::<Option<_>>()?;
-    Some((group.ca.file(environment)?, crls))
+fn paths((ca, crl): (&Reference, &[Reference]), environment: &Environment) -> Option<(PathBuf, Vec<PathBuf>)> {
+    let crls = crl.iter().map(|list| list.file(environment)).collect::<Option<_>>()?;
+    Some((ca.file(environment)?, crls))
 }
 
 const fn policy(group: &config::TrustGroup) -> Policy {

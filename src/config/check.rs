@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::admin::AdminTrust;
 use super::checker::Checker;
 use super::fault::{Complaint, Concern, Fault, Warning};
 use super::pkcs11::ModuleUri;
@@ -45,6 +46,8 @@ pub(super) struct Named {
     pub(super) clients_dir: Option<PathBuf>,
     pub(super) audit: Option<PathBuf>,
     pub(super) admin_socket: Option<PathBuf>,
+    /// Who may vouch for administrators.
+    pub(super) admin_trust: Option<AdminTrust>,
 }
 
 /// Checks everything that can be checked without opening another file.
@@ -145,16 +148,6 @@ impl Checker<'_> {
             }
         }
         Some(OpsListener { address })
-    }
-
-    fn admin(&mut self) -> Option<AdminListener> {
-        let folder = self.raw.folder();
-        let path = self.parsed("listen.admin.address", |text| match text.strip_prefix("unix:") {
-            Some(path) if !path.trim().is_empty() => Ok(folder.join(path)),
-            _ => Err(Fault::AdminAddress { value: shown(text) }),
-        })?;
-        self.draft.named.admin_socket = Some(path.clone());
-        Some(AdminListener::Unix(path))
     }
 
     fn trust(&mut self, table: &str) -> Option<TrustGroup> {
@@ -373,7 +366,7 @@ impl Checker<'_> {
     }
 
     fn check_addresses(&mut self) {
-        const LISTENERS: [&str; 3] = ["listen.mtls", "listen.public", "listen.ops"];
+        const LISTENERS: [&str; 4] = ["listen.mtls", "listen.public", "listen.ops", "listen.admin"];
         let mut taken: Vec<(String, SocketAddr)> = Vec::new();
         for listener in LISTENERS.into_iter().filter(|l| *l == "listen.mtls" || self.raw.has_table(l)) {
             let path = format!("{listener}.address");

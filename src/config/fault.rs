@@ -5,6 +5,7 @@ use std::fmt;
 use certbind_proto::cert::CertFault;
 use certbind_proto::resource::ResourceFault;
 use certbind_proto::scope::ScopeFault;
+use certbind_proto::subject::SubjectFault;
 use certbind_proto::time::Timestamp;
 
 use super::origin::{Origin, Position};
@@ -39,10 +40,21 @@ pub enum Fault {
         other: String,
     },
     /// Not an address of the admin API.
-    #[error("{value} is no address of the admin API; write unix:PATH, as in \"unix:/run/certbind/admin.sock\"")]
+    #[error(
+        "{value} is no address of the admin API; write unix:PATH, as in \"unix:/run/certbind/admin.sock\", or an IP address with a port, as in \"[::]:9444\", for mutual TLS"
+    )]
     AdminAddress {
         /// What was typed.
         value: String,
+    },
+    /// Not a name of this kind.
+    #[error("{0}")]
+    AdministratorName(SubjectFault),
+    /// No name, or several.
+    #[error("names an administrator by exactly one of san_uri, san_dns, san_ip, san_email and subject_dn, not {count}")]
+    AdministratorNames {
+        /// How many.
+        count: usize,
     },
     /// With two listeners, clients have to learn the address of this one.
     #[error(
@@ -66,6 +78,11 @@ pub enum Fault {
         /// What was typed.
         value: String,
     },
+    /// A Unix socket is for its owner, whatever certificates there are.
+    #[error(
+        "is for mutual TLS, and listen.admin.address is a Unix socket, which asks nobody for a certificate; take this out, or write an IP address with a port there"
+    )]
+    BesideAdminSocket,
     /// A certificate that is not read.
     #[error("holds a certificate that is not read: {0}")]
     Certificate(CertFault),
@@ -182,6 +199,11 @@ pub enum Fault {
         /// Its name.
         feature: &'static str,
     },
+    /// Mutual TLS that lets nobody in.
+    #[error(
+        "lets nobody in; name the administrators in [[listen.admin.allow]], each by a name of its certificate and with its role"
+    )]
+    NoAdministrator,
     /// No PIN in it.
     #[error("holds no PIN: one line of text is wanted")]
     NoPin,
@@ -314,7 +336,7 @@ pub enum Fault {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Concern {
     /// An anchor past its end.
-    #[error("the CA certificate {subject} expired at {since}; clients below it are refused")]
+    #[error("the CA certificate {subject} expired at {since}; certificates below it are refused")]
     AnchorExpired {
         /// Its subject.
         subject: String,

@@ -7,8 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::settings::{
-    ClientCertificate, CrlStale, LogFormat, LogLevel, MinTls, Profile, Replicas, StorageEngine, TokenAlgorithm,
-    TokenBinding,
+    AdminRole, ClientCertificate, CrlStale, LogFormat, LogLevel, MinTls, Profile, Replicas, StorageEngine,
+    TokenAlgorithm, TokenBinding,
 };
 use super::value::show_duration;
 
@@ -30,7 +30,7 @@ pub struct Key {
 pub enum Kind {
     /// An IP address with a port.
     Address,
-    /// A Unix socket: `unix:PATH`.
+    /// A Unix socket (`unix:PATH`), or an IP address with a port.
     AdminAddress,
     /// Where audit events go: `log` or `file:PATH`.
     Audit,
@@ -62,6 +62,8 @@ pub enum Kind {
     Resource,
     /// Scope tokens (RFC 6749 §3.3).
     Scope,
+    /// A name that a certificate has.
+    Subject,
     /// `https://host` or `https://host:port`.
     WebOrigin,
 }
@@ -91,6 +93,7 @@ pub(super) const LIVE: &[&str] = &[
     "assertions.max_lifetime",
     "keys.rotate_every",
     "limits.",
+    "listen.admin.allow.N.",
     "log.level",
     "resource.N.",
     "tokens.bound",
@@ -202,7 +205,42 @@ pub const KEYS: &[Key] = &[
         "listen.admin.address",
         Kind::AdminAddress,
         Is("unix:/run/certbind/admin.sock"),
-        "where the admin API waits: a Unix socket that this user and root alone can reach; its folder must not be writable by others",
+        "where the admin API waits: a Unix socket that this user and root alone can reach, in a folder that others cannot write into; or an address, and then by mutual TLS only",
+    ),
+    key("listen.admin.cert", Kind::Reference, Derived("required with an address"), "as `listen.mtls.cert`"),
+    key("listen.admin.key", Kind::Reference, Derived("required with an address"), "as `listen.mtls.key`"),
+    key(
+        "listen.admin.ca",
+        Kind::Reference,
+        Derived("required with an address"),
+        "the anchors of administrators: CA certificates, PEM or DER; those of `[[trust]]` do not count here, nor the system's",
+    ),
+    key(
+        "listen.admin.crl",
+        Kind::References,
+        Derived("none"),
+        "their revocation lists, PEM or DER; past its nextUpdate a list refuses every administrator whom it concerns",
+    ),
+    key(
+        "listen.admin.allow.N.san_uri",
+        Kind::Subject,
+        Derived(ONE_NAME),
+        "a URI that the certificate has as a subject alternative name",
+    ),
+    key("listen.admin.allow.N.san_dns", Kind::Subject, Derived(ONE_NAME), "a DNS name that it has so"),
+    key("listen.admin.allow.N.san_ip", Kind::Subject, Derived(ONE_NAME), "an IP address that it has so"),
+    key("listen.admin.allow.N.san_email", Kind::Subject, Derived(ONE_NAME), "an e-mail address that it has so"),
+    key(
+        "listen.admin.allow.N.subject_dn",
+        Kind::Subject,
+        Derived(ONE_NAME),
+        "the subject that it has, as RFC 4514 writes it",
+    ),
+    key(
+        "listen.admin.allow.N.role",
+        Kind::Choice(AdminRole::NAMES),
+        Required,
+        "what whoever has that name may do: `viewer` looks, `operator` changes clients, `admin` removes them as well",
     ),
     key("trust.N.name", Kind::Name, Required, "the name by which a client says that this group vouches for it"),
     key(
@@ -414,6 +452,9 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
+/// What holds when a kind of name is not there.
+const ONE_NAME: &str = "exactly one of the five names is required";
+
 const HOUR: u64 = 60 * 60;
 
 const fn seconds(from: u64, to: u64) -> Kind {
@@ -473,7 +514,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address => f.write_str("IP address and port"),
-            Self::AdminAddress => f.write_str("`unix:PATH`"),
+            Self::AdminAddress => f.write_str("`unix:PATH`, or IP address and port"),
             Self::Audit => f.write_str("`log` or `file:PATH`"),
             Self::Boolean => f.write_str("`true` or `false`"),
             Self::Choice(words) => write!(f, "`{}`", words.join("`, `")),
@@ -491,6 +532,7 @@ impl fmt::Display for Kind {
             Self::References => f.write_str("list of references"),
             Self::Resource => f.write_str("absolute URI without fragment"),
             Self::Scope => f.write_str("scope tokens, a space between them"),
+            Self::Subject => f.write_str("name, without `*`"),
             Self::WebOrigin => f.write_str("`https://host` or `https://host:port`"),
         }
     }

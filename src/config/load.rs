@@ -13,6 +13,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::Zeroizing;
 
+use super::admin;
 use super::check::{Draft, Named};
 use super::encryption::EncryptionKeys;
 use super::fault::{Complaint, Concern, Fault, Warning};
@@ -40,6 +41,8 @@ pub struct Files {
     pub mtls: Identity,
     /// Those of `[listen.public]`, if there is one.
     pub public: Option<Identity>,
+    /// Those of `[listen.admin]`, and who vouches for administrators, if it speaks TLS.
+    pub admin: Option<AdminFiles>,
     /// For each trust group, in the order of the configuration.
     pub trust: Vec<TrustFiles>,
     /// The authorities that may vouch for a `jwks_uri`, when a file names them.
@@ -48,6 +51,15 @@ pub struct Files {
     pub keys: KeyFiles,
     /// How the database is reached, when there is one.
     pub database: Option<DatabaseFiles>,
+}
+
+/// What `[listen.admin]` works with over TLS.
+#[derive(Debug)]
+pub struct AdminFiles {
+    /// Its certificate and key.
+    pub identity: Identity,
+    /// Who vouches for administrators.
+    pub trust: TrustFiles,
 }
 
 /// How the database is reached.
@@ -99,8 +111,9 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
     let named = std::mem::take(&mut draft.named);
     let mut loader = Loader { raw, draft, environment, now };
     loader.folders(&named);
-    let mut identities = named.identities.iter().map(|(listener, source)| loader.identity(listener, source));
-    let (mtls, public) = (identities.next().flatten(), identities.next());
+    let mtls = loader.identity_of("listen.mtls", &named).flatten();
+    let public = loader.identity_of("listen.public", &named);
+    let admin = loader.admin(&named);
     let trust: Vec<Option<TrustFiles>> =
         named.trust.iter().map(|(table, ca, crl)| loader.trust(table, ca, crl)).collect();
     let trust: Option<Vec<TrustFiles>> = trust.into_iter().collect();
@@ -109,9 +122,9 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
     let encryption = named.encryption.as_ref().map_or(Some(None), |source| loader.encryption(source).map(Some));
     let database = named.database.as_ref().map_or(Some(None), |(url, ca)| loader.database(url, ca.as_ref()).map(Some));
     let public = public.map_or(Some(None), |public| public.map(Some))?;
-    let (trust, fetch_roots) = (trust?, fetch_roots?);
+    let (admin, trust, fetch_roots) = (admin?, trust?, fetch_roots?);
     let keys = KeyFiles { encryption: encryption?, pin: pin? };
-    let files = Files { mtls: mtls?, public, trust, fetch_roots, keys, database: database? };
+    let files = Files { mtls: mtls?, public, admin, trust, fetch_roots, keys, database: database? };
     draft.complaints.is_empty().then_some(files)
 }
 
@@ -123,6 +136,22 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// None when there is no such listener, `Some(None)` when something is wrong with what it names.
+    fn identity_of(&mut self, listener: &str, named: &Named) -> Option<Option<Identity>> {
+        let (_, source) = named.identities.iter().find(|(name, _)| *name == listener)?;
+        Some(self.identity(listener, source))
+    }
+
+    /// None when something is wrong, `Some(None)` when the admin API does not speak TLS.
+    fn admin(&mut self, named: &Named) -> Option<Option<AdminFiles>> {
+        let identity = self.identity_of(admin::TABLE, named);
+        let trust = named.admin_trust.as_ref().map(|trust| self.trust(admin::TABLE, &trust.ca, &trust.crl));
+        match (identity, trust) {
+            (None, None) => Some(None),
+            (identity, trust) => Some(Some(AdminFiles { identity: identity??, trust: trust?? })),
+        }
+    }
+
     fn identity(&mut self, listener: &str, source: &IdentitySource) -> Option<Identity> {
         match source.load(listener, self.environment, self.now) {
             Ok(identity) => {
@@ -138,8 +167,11 @@ impl Loader<'_> {
         }
     }
 
-    /// The host by which clients call a listener.
+    /// The host by which clients call a listener. Nothing says what administrators call theirs.
     fn host_of(&self, listener: &str) -> Option<String> {
+        if listener == admin::TABLE {
+            return None;
+        }
         let text = |path: &str| match self.raw.value(path) {
             Some(super::value::Value::Text(text)) => Some(text.clone()),
             _ => None,
@@ -217,8 +249,11 @@ impl Loader<'_> {
         let now = self.now;
         for since in lists.iter().map(|list| list.next_update).filter(|next_update| *next_update <= now) {
             let tolerated = self.raw.value(&format!("{table}.crl_stale")).is_some_and(|value| value.is_text("warn"));
-            let consequence =
-                if tolerated { "clients get in all the same" } else { "clients of this group are refused" };
+            let consequence = match tolerated {
+                true => "clients get in all the same",
+                false if table == admin::TABLE => "administrators whom it concerns are refused",
+                false => "clients of this group are refused",
+            };
             self.warn(path, Concern::CrlStale { since, consequence });
         }
         Some(lists)

@@ -4,6 +4,7 @@
 //! `serve` does. Each complaint says where (file, line, column, or variable), which key, what is wrong and what was meant.
 //! The way: [`Sources`] → `raw` (as typed) → `check` (as meant) → `load` (the files behind it).
 
+mod admin;
 mod check;
 mod checker;
 mod encryption;
@@ -28,10 +29,11 @@ use std::path::PathBuf;
 
 use certbind_proto::time::Timestamp;
 
+pub use admin::{AdminListener, AdminTls, AdminTrust, Administrator};
 pub use encryption::{EncryptionKey, EncryptionKeys};
 pub use fault::{Complaint, Concern, Fault, Remark, Warning};
 pub use identity::Identity;
-pub use load::{DatabaseFiles, Files, KeyFiles, RevocationList, TrustFiles};
+pub use load::{AdminFiles, DatabaseFiles, Files, KeyFiles, RevocationList, TrustFiles};
 pub use origin::{Environment, Origin, Position, Sources};
 pub use pkcs11::{ModuleUri, ModuleUriFault, Pin};
 pub use reference::{ReadFault, Reference, ReferenceFault};
@@ -118,10 +120,17 @@ impl Config {
     /// The files and folders whose change calls for a reload: certificates, keys, anchors, revocation lists.
     #[must_use]
     pub fn watched(&self, environment: &Environment) -> Vec<PathBuf> {
-        let identities =
-            std::iter::once(&self.mtls.identity).chain(self.public.as_ref().map(|public| &public.identity));
+        let admin = match &self.admin {
+            Some(AdminListener::Tls(admin)) => Some(&**admin),
+            Some(AdminListener::Unix(_)) | None => None,
+        };
+        let identities = std::iter::once(&self.mtls.identity)
+            .chain(self.public.as_ref().map(|public| &public.identity))
+            .chain(admin.map(|admin| &admin.identity));
         let of_listeners = identities.flat_map(|identity| [&identity.certificate, &identity.key]);
-        let of_trust = self.trust.iter().flat_map(|group| std::iter::once(&group.ca).chain(&group.crl));
+        let groups = self.trust.iter().map(|group| (&group.ca, &group.crl));
+        let groups = groups.chain(admin.map(|admin| (&admin.trust.ca, &admin.trust.crl)));
+        let of_trust = groups.flat_map(|(ca, crl)| std::iter::once(ca).chain(crl));
         of_listeners.chain(of_trust).filter_map(|reference| reference.file(environment)).collect()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use certbind_proto::resource::Resource;
 use certbind_proto::scope::Scope;
 
+use super::admin::AdminListener;
 use super::pkcs11::ModuleUri;
 use super::reference::Reference;
 use super::url::{Issuer, WebOrigin};
@@ -84,13 +85,6 @@ pub struct PublicListener {
 pub struct OpsListener {
     /// Where it waits.
     pub address: SocketAddr,
-}
-
-/// The listener of the admin API: never open to everybody.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AdminListener {
-    /// A Unix socket for this user and root.
-    Unix(PathBuf),
 }
 
 /// Where a listener finds its certificate and key.
@@ -349,6 +343,17 @@ words! {
         Optional = "optional",
         /// A client without certificate gets no handshake.
         Required = "required",
+    }
+}
+words! {
+    /// `listen.admin.allow.N.role`
+    AdminRole {
+        /// Look.
+        Viewer = "viewer",
+        /// Change clients.
+        Operator = "operator",
+        /// Everything.
+        Admin = "admin",
     }
 }
 words! {

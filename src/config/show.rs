@@ -194,8 +194,8 @@ fn key_schema(key: &Key) -> serde_json::Value {
         Kind::Rate => json!({ "type": "string", "pattern": "^(off|[0-9]+/[smh])$" }),
         Kind::KeySource => json!({ "type": "string", "pattern": "^(auto|pkcs11:.+)$" }),
         Kind::Issuer | Kind::WebOrigin => json!({ "type": "string", "pattern": "^https://" }),
-        Kind::AdminAddress => json!({ "type": "string", "pattern": "^unix:.+" }),
-        Kind::Address | Kind::Audit | Kind::Name | Kind::Path | Kind::Resource | Kind::Scope => {
+        Kind::AdminAddress => json!({ "type": "string", "pattern": "^(unix:.+|.+:[0-9]+)$" }),
+        Kind::Address | Kind::Audit | Kind::Name | Kind::Path | Kind::Resource | Kind::Scope | Kind::Subject => {
             json!({ "type": "string" })
         }
     };

@@ -55,7 +55,7 @@ pub enum SubjectFault {
     #[error("not an IP address: write 192.0.2.7 (no leading zeros) or 2001:db8::7")]
     Address,
     /// An IP address as a DNS name.
-    #[error("this is an IP address: register it as tls_client_auth_san_ip")]
+    #[error("this is an IP address, not a DNS name: write it as san_ip")]
     AddressAsDns,
     /// The text is not a distinguished name.
     #[error(transparent)]
@@ -73,7 +73,7 @@ pub enum SubjectFault {
     #[error("not an absolute URI (RFC 3986 §3)")]
     Uri,
     /// A `*`.
-    #[error("a name with * would match nothing but itself: register one name for each client (RFC 8705 §7.5)")]
+    #[error("a name with * would match nothing but itself: write out each name (RFC 8705 §7.5)")]
     Wildcard,
 }
 

@@ -1,4 +1,4 @@
-//! The listener of the admin API.
+//! The listener of the admin API: a Unix socket, or mutual TLS.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::reload::Reloader;
-use super::server::Server;
+use super::server::{Counted, Server};
 use crate::admin::{Access, Admin, Host, Reloaded, Standing};
 use crate::authn::trust::TrustGroups;
 use crate::cli::report::Report;
@@ -19,8 +19,11 @@ use crate::config::{AdminListener, Config, Storage};
 use crate::http::{BodyLimits, TOKEN_PATH};
 use crate::net::{self, Capacity, ConnInfo, Listener, Service, Transport, UnixFault};
 
-/// How many connections the admin listener takes.
+/// How many connections the admin socket takes.
 const MAX_CONNECTIONS: usize = 64;
+
+/// How many there may be over TLS, where strangers can open some until their handshakes are cut.
+const MAX_TLS_CONNECTIONS: usize = 256;
 
 /// The largest registration, in bytes; that of a client's file.
 const MAX_BODY: usize = 256 * 1024;
@@ -29,10 +32,19 @@ const MAX_BODY: usize = 256 * 1024;
 const AGAIN: Duration = Duration::from_millis(250);
 
 impl Server {
-    /// Serves the admin API. A new process that starts beside the old one waits until the old one gives the socket up; it
-    /// serves clients meanwhile.
-    pub(super) fn serve_admin(&mut self, config: &Config) -> anyhow::Result<()> {
-        let Some(AdminListener::Unix(path)) = &config.admin else { return Ok(()) };
+    /// Serves the admin API where the configuration has it. `listener` is that of mutual TLS.
+    pub(super) fn serve_admin(&mut self, config: &Config, listener: Option<Listener>) -> anyhow::Result<()> {
+        let limits = BodyLimits { max_bytes: MAX_BODY, deadline: config.limits.body_timeout };
+        match (&config.admin, listener) {
+            (Some(AdminListener::Unix(path)), _) => self.serve_admin_socket(path, limits),
+            (Some(AdminListener::Tls(_)), Some(listener)) => self.serve_admin_over_tls(listener, limits),
+            (Some(AdminListener::Tls(_)), None) | (None, _) => Ok(()),
+        }
+    }
+
+    /// A new process that starts beside the old one waits until the old one gives the socket up; it serves clients
+    /// meanwhile.
+    fn serve_admin_socket(&mut self, path: &Path, limits: BodyLimits) -> anyhow::Result<()> {
         let listener = match Listener::bind_unix(path) {
             Err(UnixFault::InUse { path }) => {
                 tracing::warn!(socket = %path.display(), "another process has the admin socket; waiting until it ends");
@@ -47,10 +59,8 @@ impl Server {
             limits: Arc::clone(&self.reloader.limits),
             observer: Arc::new(()),
         };
-        let platform = &self.reloader.parts.platform;
-        let host = ServerAround { reloader: Arc::clone(&self.reloader), started: platform.clock.now() };
-        let limits = BodyLimits { max_bytes: MAX_BODY, deadline: config.limits.body_timeout };
-        let (path, stop) = (path.clone(), self.stop.subscribe());
+        let host = self.around();
+        let (path, stop) = (path.to_owned(), self.stop.subscribe());
         self.listeners.spawn(async move {
             let Some(listener) = until_free(listener, &path, stop.clone()).await else { return };
             tracing::info!(socket = %path.display(), "the admin API is ready");
@@ -58,6 +68,29 @@ impl Server {
             listener.serve(settings, Arc::new(host.admin(access, limits)), stop).await;
         });
         Ok(())
+    }
+
+    fn serve_admin_over_tls(&mut self, listener: Listener, limits: BodyLimits) -> anyhow::Result<()> {
+        let reloader = &self.reloader;
+        let acceptor = reloader.certificates.acceptors().admin.context("the admin API has no certificate")?;
+        let trust = reloader.administrators.trust.any().context("nobody vouches for administrators")?;
+        let access = Access::Certificate { trust, allow: Arc::clone(&reloader.administrators.allow) };
+        let metrics = Arc::clone(&reloader.parts.metrics);
+        let settings = net::Settings {
+            name: "admin".into(),
+            transport: Transport::Tls(acceptor),
+            connections: Capacity::new(MAX_TLS_CONNECTIONS),
+            limits: Arc::clone(&reloader.limits),
+            observer: Arc::new(Counted { listener: "admin", metrics }),
+        };
+        let admin = self.around().admin(access, limits);
+        self.listeners.spawn(listener.serve(settings, Arc::new(admin), self.stop.subscribe()));
+        Ok(())
+    }
+
+    fn around(&self) -> ServerAround {
+        let started = self.reloader.parts.platform.clock.now();
+        ServerAround { reloader: Arc::clone(&self.reloader), started }
     }
 }
 

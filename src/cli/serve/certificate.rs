@@ -9,7 +9,9 @@ use rustls::sign::CertifiedKey;
 
 use super::settings;
 use crate::cli::report::{self, Reporter};
-use crate::config::{Config, Environment, Fault, Identity, IdentitySource, WebOrigin};
+use crate::config::{
+    AdminFiles, AdminListener, AdminTls, Config, Environment, Fault, Files, Identity, IdentitySource, PublicListener,
+};
 use crate::metrics::Metrics;
 use crate::net::tls;
 use crate::registry::Identity as FileIdentity;
@@ -23,8 +25,8 @@ pub(super) struct Source {
     pub(super) listener: &'static str,
     /// The table of the configuration: `listen.mtls`.
     pub(super) table: &'static str,
-    /// The host that clients call it by.
-    pub(super) host: String,
+    /// The host that clients call it by, if somebody said so.
+    pub(super) host: Option<String>,
     /// The files.
     pub(super) files: IdentitySource,
     /// The rest; its certificate is the one in force.
@@ -100,7 +102,7 @@ impl ServerCertificate {
             Found::Taken(identity) => {
                 reporter.metrics.server_certificate_expiry(source.listener, report::seconds(identity.not_after()));
                 reporter.taken_over(&files, "");
-                for concern in identity.concerns(Some(&source.host), reporter.now()) {
+                for concern in identity.concerns(source.host.as_deref(), reporter.now()) {
                     tracing::warn!("{files}: {concern}");
                 }
             }
@@ -193,12 +195,14 @@ fn certified(identity: &Identity) -> Result<CertifiedKey, rustls::Error> {
 pub(super) struct Certificates {
     mtls: ServerCertificate,
     public: Option<ServerCertificate>,
+    admin: Option<ServerCertificate>,
 }
 
 /// What the handshakes of each listener go by.
 pub(super) struct Acceptors {
     pub(super) mtls: Arc<tls::Acceptor>,
     pub(super) public: Option<Arc<tls::Acceptor>>,
+    pub(super) admin: Option<Arc<tls::Acceptor>>,
 }
 
 impl Certificates {
@@ -208,34 +212,70 @@ impl Certificates {
     /// When TLS cannot be spoken with one of them.
     pub(super) fn new(
         config: &Config,
-        mtls: &Identity,
-        public: Option<&Identity>,
+        files: &Files,
         environment: &Environment,
         metrics: &Metrics,
     ) -> Result<Self, rustls::Error> {
-        let new = |listener, table, url: &WebOrigin, files: &IdentitySource, tls, identity: &Identity| {
-            metrics.server_certificate_expiry(listener, report::seconds(identity.not_after()));
-            let source = Source { listener, table, host: url.host().to_owned(), files: files.clone(), tls };
+        let new = |source: Source, identity: &Identity| {
+            metrics.server_certificate_expiry(source.listener, report::seconds(identity.not_after()));
             ServerCertificate::new(source, environment.clone())
         };
-        let (own, tls) = (&config.mtls, settings::mtls(config, certified(mtls)?));
-        let mtls = new("mtls", "listen.mtls", &own.public_url, &own.identity, tls, mtls)?;
-        let public = config.public.as_ref().zip(public).map(|(own, identity)| {
-            let tls = settings::public(config, own, certified(identity)?);
-            new("public", "listen.public", &own.public_url, &own.identity, tls, identity)
-        });
-        Ok(Self { mtls, public: public.transpose()? })
+        let mtls = new(of_mtls(config, &files.mtls)?, &files.mtls)?;
+        let public = match (&config.public, &files.public) {
+            (Some(own), Some(identity)) => Some(new(of_public(config, own, identity)?, identity)?),
+            _ => None,
+        };
+        let admin = match (&config.admin, &files.admin) {
+            (Some(AdminListener::Tls(own)), Some(AdminFiles { identity, .. })) => {
+                Some(new(of_admin(config, own, identity)?, identity)?)
+            }
+            _ => None,
+        };
+        Ok(Self { mtls, public, admin })
     }
 
     pub(super) fn acceptors(&self) -> Acceptors {
-        let public = self.public.as_ref().map(ServerCertificate::acceptor);
-        Acceptors { mtls: self.mtls.acceptor(), public }
+        let acceptor = |certificate: &Option<ServerCertificate>| certificate.as_ref().map(ServerCertificate::acceptor);
+        Acceptors { mtls: self.mtls.acceptor(), public: acceptor(&self.public), admin: acceptor(&self.admin) }
     }
 
     /// Takes what is new and good, and tells what came of it.
     pub(super) fn follow(&self, reporter: &Reporter) {
-        std::iter::once(&self.mtls).chain(&self.public).for_each(|certificate| certificate.follow(reporter));
+        let all = std::iter::once(&self.mtls).chain(&self.public).chain(&self.admin);
+        all.for_each(|certificate| certificate.follow(reporter));
     }
+}
+
+fn of_mtls(config: &Config, identity: &Identity) -> Result<Source, rustls::Error> {
+    let own = &config.mtls;
+    Ok(Source {
+        listener: "mtls",
+        table: "listen.mtls",
+        host: Some(own.public_url.host().to_owned()),
+        files: own.identity.clone(),
+        tls: settings::mtls(config, certified(identity)?),
+    })
+}
+
+fn of_public(config: &Config, own: &PublicListener, identity: &Identity) -> Result<Source, rustls::Error> {
+    Ok(Source {
+        listener: "public",
+        table: "listen.public",
+        host: Some(own.public_url.host().to_owned()),
+        files: own.identity.clone(),
+        tls: settings::public(config, own, certified(identity)?),
+    })
+}
+
+/// Nothing says by which name administrators call it.
+fn of_admin(config: &Config, own: &AdminTls, identity: &Identity) -> Result<Source, rustls::Error> {
+    Ok(Source {
+        listener: "admin",
+        table: "listen.admin",
+        host: None,
+        files: own.identity.clone(),
+        tls: settings::admin(config, certified(identity)?),
+    })
 }
 
 #[cfg(test)]

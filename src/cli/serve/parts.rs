@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::live::{InForce, Live};
 use super::settings;
 use crate::audit::{AuditFile, Durability, LineWriter};
-use crate::authn::trust::TrustGroups;
+use crate::authn::trust::{TrustGroup, TrustGroups};
 use crate::authn::{self, Authenticator};
 use crate::cli::log::Volume;
 use crate::cli::report::{self, Reporter};
@@ -73,9 +73,9 @@ impl Parts {
         of_keys: KeyFiles,
         database: Option<DatabaseFiles>,
         platform: Platform,
+        metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let now = platform.clock.now();
-        let metrics = Arc::new(Metrics::new());
         let lines = Arc::new(open_audit(config, &platform)?);
         let files = clients::load(config)?;
         let store = storage::open(config, database, Arc::clone(&platform.clock)).await?;
@@ -160,8 +160,8 @@ impl Parts {
         checks
     }
 
-    /// Health and metrics.
-    pub(super) fn operations(&self, live: Live) -> Operations {
+    /// Health and metrics. The groups that vouch for administrators stay as long as the server.
+    pub(super) fn operations(&self, live: Live, of_administrators: Vec<Arc<TrustGroup>>) -> Operations {
         let (counted, published) = (Arc::clone(&self.store), Arc::clone(&self.published));
         let lines = Arc::clone(&self.lines);
         let (keys, clock) = (Arc::clone(&self.keys), Arc::clone(&self.platform.clock));
@@ -175,7 +175,7 @@ impl Parts {
                 let fetches = published.fetches();
                 metrics.jwks_fetches(fetches.succeeded, fetches.failed);
                 metrics.forget_crls();
-                for group in live.load().trust.all() {
+                for group in live.load().trust.all().iter().chain(&of_administrators) {
                     if let Some(next_update) = group.crl_next_update() {
                         metrics.crl_next_update(group.name(), report::seconds(next_update));
                     }

@@ -15,11 +15,13 @@ use super::certificate::Certificates;
 use super::live::{InForce, Live};
 use super::parts::{Parts, Platform};
 use super::settings;
+use crate::admin::Administrator;
 use crate::authn::trust::{Refreshed, TrustGroup, TrustGroups};
 use crate::cli::report::{Report, Reporter};
 use crate::cli::trust_files;
 use crate::config::{self, Change, Checked, Config, Opened, Sources};
 use crate::flow::Limits;
+use crate::metrics::Metrics;
 use crate::net::{self, Capacity};
 use crate::registry::{self, Identity};
 
@@ -37,9 +39,16 @@ pub struct Reloader {
     pub(super) parts: Arc<Parts>,
     pub(super) live: Live,
     pub(super) certificates: Certificates,
+    pub(super) administrators: Administrators,
     pub(super) connections: Arc<Capacity>,
     pub(super) limits: Arc<ArcSwap<net::Limits>>,
     seen: Mutex<Seen>,
+}
+
+/// Who may use the admin API over TLS, and who vouches for them; nobody where it is not reached so.
+pub(super) struct Administrators {
+    pub(super) trust: TrustGroups,
+    pub(super) allow: Arc<ArcSwap<Vec<Administrator>>>,
 }
 
 /// What was seen of the configuration file. Locked for as long as a configuration is looked at, so that there is one
@@ -62,16 +71,23 @@ impl Reloader {
     pub(super) async fn start(opened: Opened, platform: Platform) -> anyhow::Result<Self> {
         let Opened { checked, files, sources } = opened;
         let (config, environment) = (&checked.config, &sources.environment);
-        let trust = Arc::new(trust_files::load(config, files.trust, environment, platform.clock.now())?);
-        let parts = Parts::build(config, files.fetch_roots, files.keys, files.database, platform).await?;
+        let metrics = Arc::new(Metrics::new());
+        let certificates = Certificates::new(config, &files, environment, &metrics)?;
+        let now = platform.clock.now();
+        let of_admin = files.admin.map(|admin| admin.trust);
+        let administrators = Administrators {
+            trust: trust_files::of_administrators(config, of_admin, environment, now)?,
+            allow: Arc::new(ArcSwap::from_pointee(settings::administrators(config))),
+        };
+        let trust = Arc::new(trust_files::load(config, files.trust, environment, now)?);
+        let parts = Parts::build(config, files.fetch_roots, files.keys, files.database, platform, metrics).await?;
         let parts = Arc::new(parts);
-        let certificates = Certificates::new(config, &files.mtls, files.public.as_ref(), environment, &parts.metrics)?;
         let connections = Capacity::new(net::affordable_connections(config.limits.connections));
         let limits = Arc::new(ArcSwap::from_pointee(settings::connections(config)));
         let rates = Arc::new(settings::limits(config));
         let live = Arc::new(ArcSwap::from_pointee(parts.in_force(checked, trust, rates)));
-        let runtime = Handle::current();
-        Ok(Self { sources, runtime, parts, live, certificates, connections, limits, seen: Mutex::default() })
+        let (runtime, seen) = (Handle::current(), Mutex::default());
+        Ok(Self { sources, runtime, parts, live, certificates, administrators, connections, limits, seen })
     }
 
     /// Looks at everything now: configuration, server certificates, trust groups and clients. Waits on the disk, so not
@@ -87,6 +103,7 @@ impl Reloader {
 
     /// Looks at the files of the trust groups. A list that is new may have certificates that tokens are bound to.
     pub(super) fn follow_trust(&self, reporter: &Reporter) {
+        trust_files::look(&self.administrators.trust, reporter);
         let in_force = self.live.load();
         if trust_files::look(&in_force.trust, reporter) == Refreshed::Changed {
             self.parts.revoking.of_certificates(&in_force.trust, reporter);
@@ -164,6 +181,7 @@ impl Reloader {
         self.connections.set(net::affordable_connections(config.limits.connections));
         self.limits.store(Arc::new(settings::connections(&config)));
         self.parts.platform.volume.set(config.log.level);
+        self.administrators.allow.store(Arc::new(settings::administrators(&config)));
         self.live.store(new);
         if names(&config) != names(&before.checked.config) {
             self.reload_clients(reporter);

@@ -18,7 +18,7 @@ use super::sockets::Sockets;
 use crate::cli::poll::Poll;
 use crate::cli::report::{Report, Reporter};
 use crate::cli::signing_keys::KeyWatch;
-use crate::config::{Config, Opened};
+use crate::config::{AdminListener, Config, Opened};
 use crate::http::Hosts;
 use crate::http::ops::Operations;
 use crate::metrics::Metrics;
@@ -34,6 +34,7 @@ pub struct Server {
     address: SocketAddr,
     public_address: Option<SocketAddr>,
     ops_address: Option<SocketAddr>,
+    admin_address: Option<SocketAddr>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) listeners: JoinSet<()>,
     pub(super) reloader: Arc<Reloader>,
@@ -59,12 +60,13 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let config = opened.checked.config.clone();
-        let Listening { mtls, public, ops } = Listening::open(&config, sockets)?;
+        let Listening { mtls, public, ops, admin } = Listening::open(&config, sockets)?;
         let reloader = Arc::new(Reloader::start(opened, platform).await?);
         let mut server = Self {
             address: mtls.local_address(),
             public_address: public.as_ref().map(Listener::local_address),
             ops_address: ops.as_ref().map(Listener::local_address),
+            admin_address: admin.as_ref().map(Listener::local_address),
             stop: watch::Sender::new(false),
             listeners: JoinSet::new(),
             _watches: follow(&reloader)?,
@@ -72,9 +74,10 @@ impl Server {
         };
         server.serve_clients(&config, mtls, public);
         ops.into_iter().for_each(|ops| server.serve_operations(ops));
-        server.serve_admin(&config)?;
+        server.serve_admin(&config, admin)?;
         let (public, ops) = (server.public_address.map(display), server.ops_address.map(display));
-        tracing::info!(issuer = config.issuer.as_str(), address = %server.address, public, ops, "ready");
+        let admin = server.admin_address.map(display);
+        tracing::info!(issuer = config.issuer.as_str(), address = %server.address, public, ops, admin, "ready");
         Ok(server)
     }
 
@@ -94,6 +97,12 @@ impl Server {
     #[must_use]
     pub const fn ops_address(&self) -> Option<SocketAddr> {
         self.ops_address
+    }
+
+    /// Where the admin API is, if it is reached over TLS.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// What is counted.
@@ -151,7 +160,8 @@ impl Server {
             limits: Arc::clone(&self.reloader.limits),
             observer: Arc::new(()),
         };
-        let operations = self.reloader.parts.operations(Arc::clone(&self.reloader.live));
+        let Reloader { live, administrators, parts, .. } = &*self.reloader;
+        let operations = parts.operations(Arc::clone(live), administrators.trust.all());
         self.listeners.spawn(listener.serve(settings, Arc::new(operations), self.stop.subscribe()));
     }
 }
@@ -161,6 +171,7 @@ struct Listening {
     mtls: Listener,
     public: Option<Listener>,
     ops: Option<Listener>,
+    admin: Option<Listener>,
 }
 
 impl Listening {
@@ -168,8 +179,12 @@ impl Listening {
         let mtls = sockets.listen("mtls", config.mtls.address)?;
         let public = config.public.as_ref().map(|public| sockets.listen("public", public.address)).transpose()?;
         let ops = config.ops.as_ref().map(|ops| sockets.listen("ops", ops.address)).transpose()?;
+        let admin = match &config.admin {
+            Some(AdminListener::Tls(admin)) => Some(sockets.listen("admin", admin.address)?),
+            Some(AdminListener::Unix(_)) | None => None,
+        };
         sockets.all_used()?;
-        Ok(Self { mtls, public, ops })
+        Ok(Self { mtls, public, ops, admin })
     }
 }
 
@@ -203,9 +218,9 @@ impl Service for Operations {
 }
 
 /// Turns what a listener sees into metrics.
-struct Counted {
-    listener: &'static str,
-    metrics: Arc<Metrics>,
+pub(super) struct Counted {
+    pub(super) listener: &'static str,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Observer for Counted {

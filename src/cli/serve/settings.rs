@@ -9,6 +9,7 @@ use certbind_proto::jws::{Algorithm, Algorithms};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 
+use crate::admin::{Administrator, Role};
 use crate::audit::Durability;
 use crate::authn::AssertionSettings;
 use crate::config::{self, Config, EncryptionKeys, Profile, RateLimit};
@@ -236,6 +237,31 @@ pub(super) const fn public(
         resumption: tls::Resumption::Off,
         suites: suites(config.profile),
     }
+}
+
+/// TLS of the admin API: whoever has no certificate does not come in.
+pub(super) const fn admin(config: &Config, certificate: CertifiedKey) -> tls::Settings {
+    tls::Settings {
+        certificate,
+        client_certificate: tls::ClientCertificate::Required,
+        min_version: min_version(config.mtls.min_tls),
+        resumption: tls::Resumption::Off,
+        suites: suites(config.profile),
+    }
+}
+
+/// Who may use the admin API over TLS.
+pub(super) fn administrators(config: &Config) -> Vec<Administrator> {
+    let Some(config::AdminListener::Tls(admin)) = &config.admin else { return Vec::new() };
+    let allowed = |administrator: &config::Administrator| Administrator {
+        subject: administrator.subject.clone(),
+        role: match administrator.role {
+            config::AdminRole::Viewer => Role::Viewer,
+            config::AdminRole::Operator => Role::Operator,
+            config::AdminRole::Admin => Role::Admin,
+        },
+    };
+    admin.allow.iter().map(allowed).collect()
 }
 
 const fn min_version(min_tls: config::MinTls) -> TlsVersion {

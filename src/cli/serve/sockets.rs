@@ -15,7 +15,7 @@ use crate::config::Environment;
 use crate::net::Listener;
 
 /// What may be handed over, by `FileDescriptorName=`.
-pub(super) const NAMES: [&str; 3] = ["mtls", "public", "ops"];
+pub(super) const NAMES: [&str; 4] = ["mtls", "public", "ops", "admin"];
 
 /// Sockets that are open already, by the listener that they are for.
 #[derive(Default)]
@@ -36,7 +36,7 @@ pub(super) enum SocketFault {
     #[error("{sockets} sockets were handed over, and {names} names for them in LISTEN_FDNAMES")]
     NamesMissing { sockets: usize, names: usize },
     /// Nobody knows what it is for.
-    #[error("a socket named `{name}` was handed over; FileDescriptorName= is one of mtls, public, ops")]
+    #[error("a socket named `{name}` was handed over; FileDescriptorName= is one of mtls, public, ops, admin")]
     NameUnknown { name: String },
     /// Two for one listener.
     #[error("two sockets named `{name}` were handed over; a listener has one")]
@@ -50,7 +50,9 @@ pub(super) enum SocketFault {
     )]
     OtherAddress { name: &'static str, given: SocketAddr, configured: SocketAddr },
     /// The configuration has no such listener.
-    #[error("a socket named `{name}` was handed over, and the configuration has no [listen.{name}]")]
+    #[error(
+        "a socket named `{name}` was handed over, and no [listen.{name}] of the configuration has an address for it"
+    )]
     NotConfigured { name: &'static str },
 }
 
@@ -147,7 +149,7 @@ mod tests {
         assert_eq!([names(0, ""), names(0, "of:others")], [Ok(vec![]), Ok(vec![])]);
         assert_eq!(names(1, ""), Ok(vec!["mtls"]));
         assert_eq!(names(1, "certbind.socket"), Ok(vec!["mtls"]));
-        assert_eq!(names(3, "ops:mtls:public"), Ok(vec!["ops", "mtls", "public"]));
+        assert_eq!(names(4, "ops:mtls:admin:public"), Ok(vec!["ops", "mtls", "admin", "public"]));
         for (sockets, given, word) in [
             (2, "", "2 sockets were handed over, and 0 names"),
             (1, "mtls:public", "1 sockets were handed over, and 2 names"),

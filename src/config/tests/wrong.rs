@@ -267,11 +267,6 @@ const WRONG: &[(&str, &str, &str)] = &[
     // What a later version brings is refused by name.
     (
         "[log]",
-        "[listen.admin]\naddress = \"127.0.0.1:9000\"\n[log]",
-        "certbind.toml:19:1: listen.admin.address: \"127.0.0.1:9000\" is no address of the admin API; write unix:PATH, as in \"unix:/run/certbind/admin.sock\"",
-    ),
-    (
-        "[log]",
         "[storage]\nengine = \"postgres\"\nurl = \"file:server.key\"\n[log]",
         "certbind.toml: keys.encryption_key: is missing; in a database, and in its backups, private signing keys lie sealed: make a key with `openssl rand -base64 32`",
     ),

@@ -1,4 +1,4 @@
-//! The admin API as its callers meet it: the real binary, a real socket.
+//! The admin API as its callers meet it: the real binary, a real socket, real certificates.
 
 mod changes;
 mod cli;
@@ -8,3 +8,4 @@ mod listing;
 mod problems;
 mod rig;
 mod socket;
+mod tls;

@@ -1,16 +1,17 @@
-//! A caller of the admin API over its Unix socket.
+//! A caller of the admin API, over its Unix socket or over mutual TLS.
 
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use certbind::config::{self, Environment, Sources};
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1;
+use hyper::client::conn::{http1, http2};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName};
 use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 use crate::process::rig::{Process, Site, within};
 
@@ -59,7 +60,10 @@ impl AdminSite {
 }
 
 /// One connection to the admin API.
-pub(crate) struct Api(http1::SendRequest<Full<Bytes>>);
+pub(crate) enum Api {
+    One(http1::SendRequest<Full<Bytes>>),
+    Two(http2::SendRequest<Full<Bytes>>),
+}
 
 /// What came back.
 #[derive(Debug)]
@@ -125,8 +129,12 @@ impl Ask {
         self.header(hyper::header::IF_MATCH, tag)
     }
 
-    fn request(self) -> Request<Full<Bytes>> {
-        let mut request = Request::builder().method(self.method).uri(self.path).header(HOST, "certbind");
+    fn request(self, api: &Api) -> Request<Full<Bytes>> {
+        let request = Request::builder().method(self.method);
+        let mut request = match api {
+            Api::One(_) => request.uri(self.path).header(HOST, "certbind"),
+            Api::Two(_) => request.uri(format!("https://certbind{}", self.path)),
+        };
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
@@ -139,13 +147,37 @@ impl Api {
         let stream = UnixStream::connect(socket).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        Self(sender)
+        Self::One(sender)
+    }
+
+    /// HTTP of the version that the handshake came to.
+    pub(crate) async fn over(stream: TlsStream<TcpStream>) -> Self {
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let stream = TokioIo::new(stream);
+        if is_http2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+            tokio::spawn(connection);
+            return Self::Two(sender);
+        }
+        let (sender, connection) = http1::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        Self::One(sender)
     }
 
     pub(crate) async fn send(&mut self, ask: Ask) -> Answer {
         within(async {
-            self.0.ready().await.unwrap();
-            let (head, body) = self.0.send_request(ask.request()).await.unwrap().into_parts();
+            let request = ask.request(self);
+            let answer = match self {
+                Self::One(sender) => {
+                    sender.ready().await.unwrap();
+                    sender.send_request(request).await
+                }
+                Self::Two(sender) => {
+                    sender.ready().await.unwrap();
+                    sender.send_request(request).await
+                }
+            };
+            let (head, body) = answer.unwrap().into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             Answer { status: head.status.as_u16(), headers: head.headers, body }
         })

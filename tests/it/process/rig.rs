@@ -264,6 +264,14 @@ impl Process {
         Self { child, address: nowhere, ops: nowhere, stdout, stderr, readers: vec![out, err] }
     }
 
+    /// Where the admin API is reached over TLS.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let stderr = self.stderr();
+        let ready = stderr.lines().rev().find(|line| line.contains(r#""message":"ready""#)).unwrap();
+        let ready: Value = serde_json::from_str(ready).unwrap();
+        ready["admin"].as_str().unwrap().parse().unwrap()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -37,7 +37,7 @@ impl Rig {
             resumption: tls::Resumption::Off,
             suites: tls::Suites::Default,
         };
-        let source = Source { listener: "mtls", table: "listen.mtls", host: "localhost".to_owned(), files, tls };
+        let source = Source { listener: "mtls", table: "listen.mtls", host: Some("localhost".to_owned()), files, tls };
         let certificate = ServerCertificate::new(source, Environment::default()).unwrap();
         Self { dir, issuer, certificate, began: Instant::now() }
     }
