@@ -7,6 +7,7 @@ use std::time::Duration;
 use certbind_proto::time::Timestamp;
 use tokio::sync::watch;
 
+use super::audit::{Appended, AuditChain, AuditLine, AuditQuery, AuditStore, FoundLine};
 use super::{
     BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
     Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, Use, Written,
@@ -130,6 +131,32 @@ impl<S: RevocationStore> RevocationStore for FaultyStore<S> {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<(Revision, Revocation)>, StoreError>> {
         Box::pin(self.break_call(async move { self.inner.revocations_since(since, now).await }))
+    }
+}
+
+impl<S: AuditStore> AuditStore for FaultyStore<S> {
+    fn append_audit(&self, lines: Vec<AuditLine>) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.append_audit(lines).await }))
+    }
+
+    fn last_audit(&self, server: String) -> BoxFuture<'_, Result<Option<AuditLine>, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.last_audit(server).await }))
+    }
+
+    fn find_audit(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<FoundLine>, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.find_audit(query).await }))
+    }
+
+    fn audit_chains(&self) -> BoxFuture<'_, Result<Vec<AuditChain>, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.audit_chains().await }))
+    }
+
+    fn overdue_audit(&self, before: Timestamp) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.overdue_audit(before).await }))
+    }
+
+    fn drop_audit(&self, chain: String, through: i64) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.drop_audit(chain, through).await }))
     }
 }
 

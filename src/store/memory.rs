@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use certbind_proto::time::Timestamp;
 use tokio::sync::watch;
 
+use super::audit::{self, Appended, AuditChain, AuditLine, AuditOrder, AuditQuery, AuditStore, FoundLine};
 use super::replay_index::{Known, ReplayIndex};
 use super::{
     BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
@@ -20,6 +21,7 @@ pub struct MemoryStore {
     keys: Mutex<StoredKeys>,
     clients: Mutex<HashMap<String, ClientChange>>,
     revocations: Mutex<HashMap<(Revoked, RevokedId), (Revision, Revocation)>>,
+    audit: Mutex<Vec<FoundLine>>,
     changes: watch::Sender<Revisions>,
 }
 
@@ -32,6 +34,7 @@ impl MemoryStore {
             keys: Mutex::default(),
             clients: Mutex::default(),
             revocations: Mutex::default(),
+            audit: Mutex::default(),
             changes: watch::Sender::default(),
         }
     }
@@ -175,6 +178,89 @@ impl RevocationStore for MemoryStore {
     }
 }
 
+impl AuditStore for MemoryStore {
+    fn append_audit(&self, lines: Vec<AuditLine>) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        Box::pin(async move {
+            let mut held = lock(&self.audit);
+            let is_taken = |line: &AuditLine| held.iter().any(|there| is_same_place(&there.line, line));
+            if lines.iter().any(is_taken) {
+                return Ok(Appended::Taken);
+            }
+            let first = held.last().map_or(1, |last| last.id + 1);
+            held.extend((first..).zip(lines).map(|(id, line)| FoundLine { id, line }));
+            Ok(Appended::Done)
+        })
+    }
+
+    fn last_audit(&self, server: String) -> BoxFuture<'_, Result<Option<AuditLine>, StoreError>> {
+        Box::pin(async move {
+            let held = lock(&self.audit);
+            Ok(held.iter().rev().map(|found| &found.line).find(|line| line.server == server).cloned())
+        })
+    }
+
+    fn find_audit(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<FoundLine>, StoreError>> {
+        Box::pin(async move {
+            let held = lock(&self.audit);
+            let fits = |found: &&FoundLine| fits(&query, found);
+            Ok(match query.order {
+                AuditOrder::OldestFirst => held.iter().filter(fits).take(query.limit).cloned().collect(),
+                AuditOrder::NewestFirst => held.iter().rev().filter(fits).take(query.limit).cloned().collect(),
+            })
+        })
+    }
+
+    fn audit_chains(&self) -> BoxFuture<'_, Result<Vec<AuditChain>, StoreError>> {
+        Box::pin(async move { Ok(chains(&lock(&self.audit))) })
+    }
+
+    fn overdue_audit(&self, before: Timestamp) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
+        Box::pin(async move {
+            let held = lock(&self.audit);
+            let overdue = chains(&held).into_iter().filter_map(|AuditChain { chain, .. }| {
+                let of_chain = || held.iter().map(|found| &found.line).filter(|line| line.chain == chain);
+                let oldest = of_chain().take(audit::MAX_DROPPED as usize).map(|line| (line.seq, line.at));
+                let through = audit::overdue_through(oldest, before)?;
+                of_chain().find(|line| line.seq == through).cloned()
+            });
+            Ok(overdue.collect())
+        })
+    }
+
+    fn drop_audit(&self, chain: String, through: i64) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move {
+            let mut held = lock(&self.audit);
+            let before = held.len();
+            held.retain(|found| found.line.chain != chain || found.line.seq > through);
+            Ok((before - held.len()) as u64)
+        })
+    }
+}
+
+fn is_same_place(one: &AuditLine, other: &AuditLine) -> bool {
+    (&one.chain, one.seq) == (&other.chain, other.seq)
+}
+
+fn fits(query: &AuditQuery, FoundLine { id, line }: &FoundLine) -> bool {
+    let is_behind = |after: i64| if query.order == AuditOrder::OldestFirst { *id > after } else { *id < after };
+    query.server.as_ref().is_none_or(|server| *server == line.server)
+        && query.chain.as_ref().is_none_or(|chain| *chain == line.chain)
+        && query.members.iter().zip(&line.members).all(|(wanted, found)| wanted.is_none() || wanted == found)
+        && query.since.is_none_or(|since| line.at >= since)
+        && query.until.is_none_or(|until| line.at < until)
+        && query.after.is_none_or(is_behind)
+}
+
+fn chains(held: &[FoundLine]) -> Vec<AuditChain> {
+    let mut chains: Vec<AuditChain> = Vec::new();
+    for FoundLine { line, .. } in held {
+        if !chains.iter().any(|known| known.chain == line.chain) {
+            chains.push(AuditChain { server: line.server.clone(), chain: line.chain.clone() });
+        }
+    }
+    chains
+}
+
 impl Changes for MemoryStore {
     fn changes(&self) -> watch::Receiver<Revisions> {
         self.changes.subscribe()
@@ -198,5 +284,6 @@ mod tests {
         conformance::keys(&|| Arc::new(MemoryStore::new()));
         conformance::clients(&|| Arc::new(MemoryStore::new()));
         conformance::revocations(&|| Arc::new(MemoryStore::new()));
+        conformance::audit(&|| Arc::new(MemoryStore::new()));
     }
 }

@@ -1,8 +1,10 @@
-//! What must outlive a request or a restart: used `jti`s (RFC 7523 §3), signing keys, clients and revocations.
+//! What must outlive a request or a restart: used `jti`s (RFC 7523 §3), signing keys, clients, revocations, and
+//! audit lines where that is wanted.
 //!
 //! A store answers or fails; it never guesses. Whoever asks and gets a [`StoreError`] refuses the request:
 //! a token whose assertion is not on disk would be a token for whoever replays it.
 
+pub mod audit;
 mod changes;
 mod clients;
 pub mod conformance;
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use audit::AuditStore;
 pub use changes::{Changes, Revision, Revisions};
 pub use clients::{ClientChange, ClientStore, Expected, StoredClient, Written};
 pub use replay::{FirstUse, ReplayKey, ReplayStore, Use};
@@ -28,9 +31,9 @@ pub use revocations::{Revocation, RevocationStore, Revoked, RevokedId};
 pub use signing_keys::{KeyStore, Replaced, Secret, StoredKey, StoredKeys};
 
 /// Everything that a server keeps, in one engine.
-pub trait Store: ReplayStore + KeyStore + ClientStore + RevocationStore + Changes {}
+pub trait Store: ReplayStore + KeyStore + ClientStore + RevocationStore + AuditStore + Changes {}
 
-impl<S: ReplayStore + KeyStore + ClientStore + RevocationStore + Changes> Store for S {}
+impl<S: ReplayStore + KeyStore + ClientStore + RevocationStore + AuditStore + Changes> Store for S {}
 
 /// The future of a store call.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

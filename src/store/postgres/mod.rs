@@ -3,6 +3,7 @@
 //! All work is done on the runtime that opened the store, each step within a deadline. While the database is away calls
 //! fail at once instead of waiting each for themselves; the follower sees it come back.
 
+mod audit;
 mod connect;
 mod fence;
 mod follower;
@@ -31,6 +32,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use self::connect::{Connection, Connector};
 use self::replay::Asked;
 use self::shared::Shared;
+use super::audit::{Appended, AuditChain, AuditLine, AuditQuery, AuditStore, FoundLine};
 use super::{
     BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
     Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, Use, Written,
@@ -103,6 +105,7 @@ struct Inner {
     runtime: Handle,
     deadline: Duration,
     loss: Loss,
+    aside: audit::Aside,
 }
 
 impl PostgresStore {
@@ -131,7 +134,8 @@ impl PostgresStore {
             .build()
             .map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
         let (runtime, deadline, loss) = (Handle::current(), settings.deadline, settings.loss);
-        let inner = Arc::new(Inner { pool, shared, clock, runtime, deadline, loss });
+        let aside = audit::Aside::default();
+        let inner = Arc::new(Inner { pool, shared, clock, runtime, deadline, loss, aside });
         // So that the fence is known before the first use is looked at.
         inner.with(|_| Box::pin(async { Ok(()) })).await?;
         let (uses, calls) = mpsc::channel(MAX_WAITING);
@@ -163,6 +167,28 @@ impl PostgresStore {
                 Ok(outcome)
             })
         })
+    }
+}
+
+impl PostgresStore {
+    /// Has audit lines written or dropped, on the store's own runtime.
+    fn write_aside<T: Send + 'static>(
+        &self,
+        work: impl for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let inner = Arc::clone(&self.inner);
+        let done = self.inner.runtime.spawn(async move { inner.write_aside(work).await });
+        Box::pin(async move { done.await.unwrap_or(Err(StoreError::Stopped)) })
+    }
+
+    /// Has audit lines looked at, on the store's own runtime.
+    fn look_aside<T: Send + 'static>(
+        &self,
+        work: impl for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let inner = Arc::clone(&self.inner);
+        let done = self.inner.runtime.spawn(async move { inner.look_aside(work).await });
+        Box::pin(async move { done.await.unwrap_or(Err(StoreError::Stopped)) })
     }
 }
 
@@ -292,6 +318,34 @@ impl RevocationStore for PostgresStore {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<(Revision, Revocation)>, StoreError>> {
         self.ask(move |connection| Box::pin(tables::revocations_since(&connection.client, since, now)))
+    }
+}
+
+impl AuditStore for PostgresStore {
+    fn append_audit(&self, lines: Vec<AuditLine>) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.write_aside(move |connection| Box::pin(async move { audit::append(&mut connection.client, &lines).await }))
+    }
+
+    fn last_audit(&self, server: String) -> BoxFuture<'_, Result<Option<AuditLine>, StoreError>> {
+        self.write_aside(move |connection| Box::pin(async move { audit::last(&connection.client, &server).await }))
+    }
+
+    fn find_audit(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<FoundLine>, StoreError>> {
+        self.look_aside(move |connection| Box::pin(async move { audit::find(&connection.client, &query).await }))
+    }
+
+    fn audit_chains(&self) -> BoxFuture<'_, Result<Vec<AuditChain>, StoreError>> {
+        self.look_aside(|connection| Box::pin(audit::chains(&connection.client)))
+    }
+
+    fn overdue_audit(&self, before: Timestamp) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
+        self.look_aside(move |connection| Box::pin(audit::overdue(&connection.client, before)))
+    }
+
+    fn drop_audit(&self, chain: String, through: i64) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.write_aside(move |connection| {
+            Box::pin(async move { audit::drop_through(&connection.client, &chain, through).await })
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Why a log and an index in memory instead of a unique index on disk: `docs/decisions/0004-replay-log.md`.
 
+mod audit;
 mod checksum;
 mod clients;
 mod files;
@@ -28,6 +29,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::queue::Queue;
 use self::writer::{Call, Gauges, Reply, Writer};
+use super::audit::{Appended, AuditChain, AuditLine, AuditQuery, AuditStore, FoundLine};
 use super::{
     BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
     Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, Use, Written,
@@ -70,6 +72,7 @@ pub struct SqliteStore {
     calls: Arc<Queue<Call>>,
     gauges: Arc<Gauges>,
     deadline: Duration,
+    path: PathBuf,
     changes: watch::Receiver<Revisions>,
     writer: Option<JoinHandle<()>>,
 }
@@ -95,7 +98,7 @@ impl SqliteStore {
             .name("store".into())
             .spawn(move || writer.run())
             .map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
-        Ok(Self { calls, gauges, deadline: settings.deadline, changes, writer: Some(thread) })
+        Ok(Self { calls, gauges, deadline: settings.deadline, path, changes, writer: Some(thread) })
     }
 
     /// Hands a call to the writer and waits for its answer, not longer than the deadline.
@@ -127,6 +130,20 @@ impl SqliteStore {
                 let outcome = work(connection);
                 Box::new(move || drop(reply.send(outcome)))
             }))
+        })
+    }
+}
+
+impl SqliteStore {
+    /// Has `work` done over a connection of its own that only looks, so that the writer is not held up.
+    fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let path = self.path.clone();
+        Box::pin(async move {
+            let done = tokio::task::spawn_blocking(move || work(&audit::look(&path)?));
+            done.await.unwrap_or(Err(StoreError::Stopped))
         })
     }
 }
@@ -191,6 +208,32 @@ impl RevocationStore for SqliteStore {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<(Revision, Revocation)>, StoreError>> {
         self.with_connection(move |connection| revocations::since(connection, since, now))
+    }
+}
+
+impl AuditStore for SqliteStore {
+    fn append_audit(&self, lines: Vec<AuditLine>) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.with_connection(move |connection| audit::append(connection, &lines))
+    }
+
+    fn last_audit(&self, server: String) -> BoxFuture<'_, Result<Option<AuditLine>, StoreError>> {
+        self.with_connection(move |connection| audit::last(connection, &server))
+    }
+
+    fn find_audit(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<FoundLine>, StoreError>> {
+        self.look(move |connection| audit::find(connection, &query))
+    }
+
+    fn audit_chains(&self) -> BoxFuture<'_, Result<Vec<AuditChain>, StoreError>> {
+        self.look(audit::chains)
+    }
+
+    fn overdue_audit(&self, before: Timestamp) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
+        self.look(move |connection| audit::overdue(connection, before))
+    }
+
+    fn drop_audit(&self, chain: String, through: i64) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.with_connection(move |connection| audit::drop_through(connection, &chain, through))
     }
 }
 

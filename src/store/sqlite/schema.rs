@@ -13,10 +13,11 @@ use super::keys;
 const APPLICATION_ID: i64 = 0x6362_6e64;
 
 /// Step n leads from format n to format n + 1. A step that was released never changes.
-const MIGRATIONS: [Step; 3] = [
+const MIGRATIONS: [Step; 4] = [
     Step { sql: include_str!("migrations/1.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("migrations/2.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("migrations/3.sql"), then: keys::adopt },
+    Step { sql: include_str!("migrations/4.sql"), then: |_| Ok(()) },
 ];
 
 /// One step: statements, and then what no statement can do.
@@ -26,7 +27,7 @@ struct Step {
 }
 
 /// The newest format.
-const KNOWN: u32 = MIGRATIONS.len() as u32;
+pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
 
 /// The whole file is checked when it is not larger than this many pages; of a larger one the rows are, by their checksums.
 const CHECKED_PAGES: i64 = 4096;

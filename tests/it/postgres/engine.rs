@@ -47,6 +47,7 @@ fn the_postgres_store_conforms() {
     conformance::keys(&fresh);
     conformance::clients(&fresh);
     conformance::revocations(&fresh);
+    conformance::audit(&fresh);
 }
 
 #[test]
