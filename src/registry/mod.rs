@@ -7,6 +7,7 @@ pub mod file;
 mod folder;
 mod identity;
 pub mod names;
+mod parted;
 mod source;
 pub mod stored;
 #[cfg(test)]

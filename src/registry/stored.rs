@@ -6,7 +6,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::fault::Complaint;
+use super::parted::PartedMap;
 use super::{Change, Registry, Snapshot, document};
 use crate::store::{Changes, ClientChange, ClientStore, Revision, StoreError, StoredClient};
 
@@ -46,7 +46,9 @@ struct Shared {
 #[derive(Clone, Debug, Default)]
 pub struct Held {
     revision: Revision,
-    records: HashMap<Arc<str>, Arc<Record>>,
+    records: PartedMap<Arc<Record>>,
+    /// How many are refused.
+    faulty: usize,
 }
 
 /// One registration.
@@ -161,6 +163,21 @@ impl Held {
     pub const fn revision(&self) -> Revision {
         self.revision
     }
+
+    fn put(&mut self, record: Arc<Record>) {
+        self.faulty += usize::from(record.client.is_err());
+        let replaced = self.records.insert(record.stored.client_id.as_str().into(), record);
+        self.forget(replaced.as_deref());
+    }
+
+    fn remove(&mut self, client_id: &str) {
+        let removed = self.records.remove(client_id);
+        self.forget(removed.as_deref());
+    }
+
+    fn forget(&mut self, record: Option<&Record>) {
+        self.faulty -= usize::from(record.is_some_and(|record| record.client.is_err()));
+    }
 }
 
 impl Record {
@@ -217,9 +234,9 @@ impl Shared {
                 ClientChange::Written(stored) => {
                     let unchanged = before.get(&stored.client_id).filter(|record| record.stored == stored).cloned();
                     let record = unchanged.unwrap_or_else(|| Arc::new(Record::new(stored, &rules)));
-                    now.records.insert(record.stored.client_id.as_str().into(), record);
+                    now.put(record);
                 }
-                ClientChange::Removed { client_id, .. } => drop(now.records.remove(client_id.as_str())),
+                ClientChange::Removed { client_id, .. } => now.remove(&client_id),
             }
         }
         self.exchange(&before, now)
@@ -229,9 +246,9 @@ impl Shared {
         let mut held = self.rules();
         *held = rules;
         let before = self.held.load_full();
-        let again = |record: &Arc<Record>| Arc::new(Record::new(record.stored.clone(), &held));
-        let records = before.records.iter().map(|(client_id, record)| (Arc::clone(client_id), again(record))).collect();
-        self.exchange(&before, Held { revision: before.revision, records })
+        let mut now = Held { revision: before.revision, ..Held::default() };
+        before.iter().for_each(|record| now.put(Arc::new(Record::new(record.stored.clone(), &held))));
+        self.exchange(&before, now)
     }
 
     /// Only while `rules` is held.
@@ -252,10 +269,9 @@ impl Report {
     }
 
     fn of(before: &Held, now: &Held) -> Self {
-        let mut report = Self { clients: now.records.len(), ..Self::default() };
-        for (client_id, record) in &now.records {
+        let mut report = Self { clients: now.records.len(), faulty: now.faulty, ..Self::default() };
+        for (client_id, record) in now.records.unlike(&before.records) {
             let old = before.records.get(client_id);
-            report.faulty += usize::from(record.client.is_err());
             if old.is_some_and(|old| Arc::ptr_eq(old, record)) {
                 continue;
             }
@@ -273,7 +289,8 @@ impl Report {
                 }
             }
         }
-        let gone = before.records.iter().filter(|(id, record)| record.client.is_ok() && !now.records.contains_key(*id));
+        let others = before.records.unlike(&now.records);
+        let gone = others.filter(|(id, record)| record.client.is_ok() && now.records.get(id).is_none());
         report.changes.extend(gone.map(|(client_id, _)| Change::Removed(client_id.to_string())));
         report.changes.sort();
         report.refused.sort_by(|(a, _), (b, _)| a.cmp(b));
