@@ -42,6 +42,7 @@ pub(super) async fn open(
             config::Replicas::Asynchronous => Loss::Possible,
             config::Replicas::Synchronous => Loss::None,
         },
+        max_entries: postgres::MAX_ENTRIES,
     };
     let store = PostgresStore::open(settings, clock).await.context("cannot open the store in PostgreSQL")?;
     Ok(Arc::new(store))

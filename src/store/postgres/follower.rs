@@ -21,9 +21,6 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How often a database that is away is tried.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How often the uses on record are counted, for the metric.
-const COUNT_EVERY: Duration = Duration::from_secs(60);
-
 /// Follows until the store is dropped.
 pub(super) async fn follow(inner: Arc<Inner>) {
     loop {
@@ -45,7 +42,7 @@ async fn connect(inner: &Inner) -> Result<Connection, StoreError> {
 }
 
 async fn until_it_fails(inner: &Inner, connection: &Connection) -> StoreError {
-    let (mut sweep, mut swept, mut counted) = (Sweep::default(), Instant::now(), Instant::now());
+    let (mut sweep, mut swept) = (Sweep::default(), Instant::now());
     loop {
         match timeout(ANSWER, revisions(&connection.client)).await {
             Ok(Ok(found)) => inner.shared.tell(found),
@@ -53,12 +50,13 @@ async fn until_it_fails(inner: &Inner, connection: &Connection) -> StoreError {
             Err(_) => return StoreError::Busy,
         }
         inner.shared.recovered();
-        if swept.elapsed() >= replay::SWEEP_EVERY {
-            swept = Instant::now();
-            tend(inner, sweep.step(&connection.client, inner.clock.now())).await;
+        let is_due = swept.elapsed() >= replay::SWEEP_EVERY;
+        if is_due || sweep.is_behind {
+            tend(inner, sweep.delete(&connection.client)).await;
         }
-        if counted.elapsed() >= COUNT_EVERY {
-            counted = Instant::now();
+        if is_due {
+            swept = Instant::now();
+            tend(inner, sweep.advance(&connection.client, inner.clock.now())).await;
             if let Some(entries) = tend(inner, replay::count(&connection.client)).await {
                 inner.shared.count_entries(entries);
             }

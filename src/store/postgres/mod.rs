@@ -58,7 +58,12 @@ pub struct Settings {
     pub deadline: Duration,
     /// What a fail-over may lose.
     pub loss: Loss,
+    /// About how many used assertions may be on record; then [`StoreError::Full`].
+    pub max_entries: u64,
 }
+
+/// The bound unless somebody says: some 4 GB of table and index. An hour of 9,000 assertions a second fits.
+pub const MAX_ENTRIES: u64 = 1 << 25;
 
 /// What the replica that takes over may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +110,7 @@ struct Inner {
     runtime: Handle,
     deadline: Duration,
     loss: Loss,
+    max_entries: u64,
     aside: audit::Aside,
 }
 
@@ -117,8 +123,12 @@ impl PostgresStore {
     /// no other store to fall back on.
     pub async fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared::default());
-        let (config, tls) = (settings.target.0, settings.tls);
-        let connector = Connector { config, tls, shared: Arc::clone(&shared), clock: Arc::clone(&clock) };
+        let connector = Connector {
+            config: settings.target.0,
+            tls: settings.tls,
+            shared: Arc::clone(&shared),
+            clock: Arc::clone(&clock),
+        };
         let mut first = timeout(settings.deadline * 2, connector.open()).await.map_err(|_| StoreError::Busy)??;
         timeout(2 * migrate::PATIENCE, migrate::migrate(&mut first.client)).await.map_err(|_| StoreError::Busy)??;
         warn_of_replicas(&first.client, settings.loss).await?;
@@ -133,9 +143,9 @@ impl PostgresStore {
             .recycle_timeout(Some(settings.deadline))
             .build()
             .map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
-        let (runtime, deadline, loss) = (Handle::current(), settings.deadline, settings.loss);
-        let aside = audit::Aside::default();
-        let inner = Arc::new(Inner { pool, shared, clock, runtime, deadline, loss, aside });
+        let Settings { deadline, loss, max_entries, .. } = settings;
+        let (runtime, aside) = (Handle::current(), audit::Aside::default());
+        let inner = Arc::new(Inner { pool, shared, clock, runtime, deadline, loss, max_entries, aside });
         // So that the fence is known before the first use is looked at.
         inner.with(|_| Box::pin(async { Ok(()) })).await?;
         let (uses, calls) = mpsc::channel(MAX_WAITING);
@@ -242,6 +252,9 @@ impl ReplayStore for PostgresStore {
             }
             if !self.is_healthy() {
                 return Err(StoreError::Away);
+            }
+            if self.live_entries() >= self.inner.max_entries {
+                return Err(StoreError::Full);
             }
             let (reply, answer) = oneshot::channel();
             self.uses.try_send(Asked { used, now, reply }).map_err(|_| StoreError::Busy)?;

@@ -26,8 +26,11 @@ const GRACE: Duration = Duration::from_secs(3600 + 60);
 /// statement may run, so that no insert that has not seen it is still on the way.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
-/// The most rows that are deleted in one step.
+/// The most rows that are deleted in one step. While there are more, each look at the database is a step.
 const SWEEP_MOST: i64 = 20_000;
+
+/// The most rows that are counted one by one.
+const COUNT_MOST: i64 = 50_000;
 
 /// In the order of the keys, so that two groups with the same keys wait for each other and never in a circle.
 pub(super) const INSERT: &str = "INSERT INTO certbind.replay (key, keep_until) \
@@ -153,23 +156,30 @@ async fn take_over(client: &Client, used: &Use, held: Timestamp) -> Result<First
 /// What was swept last; it lies with the one who sweeps.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
-    /// The horizon as it was at the step before.
+    /// The horizon as it was when it was last moved up.
     known: Option<Timestamp>,
+    /// There was more to delete than one step does.
+    pub(super) is_behind: bool,
 }
 
 impl Sweep {
-    /// Deletes what has been below the horizon since the step before, and moves the horizon up.
-    pub(super) async fn step(&mut self, client: &Client, now: Timestamp) -> Result<(), StoreError> {
-        if let Some(known) = self.known {
-            client
-                .execute(
-                    "DELETE FROM certbind.replay WHERE ctid = ANY (ARRAY( \
-                     SELECT ctid FROM certbind.replay WHERE keep_until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \
-                     AND keep_until <= $1",
-                    &[&known.millis(), &SWEEP_MOST],
-                )
-                .await?;
-        }
+    /// Deletes what was below the horizon when it was last moved up.
+    pub(super) async fn delete(&mut self, client: &Client) -> Result<(), StoreError> {
+        let Some(known) = self.known else { return Ok(()) };
+        let deleted = client
+            .execute(
+                "DELETE FROM certbind.replay WHERE ctid = ANY (ARRAY( \
+                 SELECT ctid FROM certbind.replay WHERE keep_until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \
+                 AND keep_until <= $1",
+                &[&known.millis(), &SWEEP_MOST],
+            )
+            .await?;
+        self.is_behind = deleted >= SWEEP_MOST.unsigned_abs();
+        Ok(())
+    }
+
+    /// Moves the horizon up.
+    pub(super) async fn advance(&mut self, client: &Client, now: Timestamp) -> Result<(), StoreError> {
         let row = client
             .query_one(
                 "UPDATE certbind.replay_state SET horizon = greatest(horizon, $1) WHERE id = 1 RETURNING horizon",
@@ -181,9 +191,18 @@ impl Sweep {
     }
 }
 
-/// How many uses are on record.
+/// How many uses are on record: the number up to some ten thousand, and beyond that what the database estimates, as nobody
+/// waits for millions of rows to be counted.
 pub(super) async fn count(client: &Client) -> Result<u64, StoreError> {
-    let row = client.query_one("SELECT count(*) FROM certbind.replay", &[]).await?;
+    let row = client
+        .query_one(
+            "SELECT CASE WHEN counted <= $1::bigint THEN counted ELSE greatest(counted, estimated) END \
+             FROM (SELECT count(*) AS counted FROM (SELECT FROM certbind.replay LIMIT $1::bigint + 1) AS counted_rows) AS few, \
+             (SELECT greatest(reltuples::bigint, pg_stat_get_live_tuples(oid)) AS estimated \
+             FROM pg_class WHERE oid = 'certbind.replay'::regclass) AS many",
+            &[&COUNT_MOST],
+        )
+        .await?;
     Ok(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default())
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use certbind::store::conformance::{self, NOW, first_use, signing_key, soon, try_wait, wait};
-use certbind::store::postgres::{Loss, PostgresStore, Settings, Target};
+use certbind::store::postgres::{Loss, MAX_ENTRIES, PostgresStore, Settings, Target};
 use certbind::store::{Changes as _, FirstUse, KeyStore as _, Replaced, ReplayKey, ReplayStore as _, StoreError, Use};
 use certbind_proto::time::FixedClock;
 use tokio::runtime::Runtime;
@@ -25,11 +25,16 @@ pub(super) fn settings(url: &str) -> Settings {
         connections: 4,
         deadline: Duration::from_millis(1500),
         loss: Loss::Possible,
+        max_entries: MAX_ENTRIES,
     }
 }
 
 pub(super) fn try_open(settings: Settings) -> Result<PostgresStore, StoreError> {
-    RUNTIME.block_on(PostgresStore::open(settings, Arc::new(FixedClock::at(NOW))))
+    open_at(settings, Arc::new(FixedClock::at(NOW)))
+}
+
+fn open_at(settings: Settings, clock: Arc<FixedClock>) -> Result<PostgresStore, StoreError> {
+    RUNTIME.block_on(PostgresStore::open(settings, clock))
 }
 
 pub(super) fn open(database: &Database) -> Arc<PostgresStore> {
@@ -195,4 +200,52 @@ fn fault_22_what_is_over_is_deleted_after_an_hour_and_stays_refused() {
     assert!(matches!(again, Err(StoreError::ClockBehind)), "{again:?}");
     let later = soon().plus(Duration::from_millis(1));
     assert_eq!(first_use(&*store, key("new"), later, NOW), FirstUse::Yes);
+}
+
+#[test]
+fn fault_22_a_database_that_holds_all_it_may_refuses_until_times_are_over() {
+    let database = cluster::database();
+    let clock = Arc::new(FixedClock::at(NOW));
+    let full = Settings { max_entries: 5000, ..settings(&database.url()) };
+    let (server, other) = (open_at(full, Arc::clone(&clock)).unwrap(), open(&database));
+    database.execute(&format!(
+        "INSERT INTO certbind.replay (key, keep_until) SELECT decode(md5(n::text), 'hex'), {} FROM generate_series(1, 4999) AS n",
+        soon().millis()
+    ));
+    assert_eq!(first_use(&*other, key("last"), soon(), NOW), FirstUse::Yes);
+    let used = |n: &str| try_wait(server.first_use(Use { key: key(n), issued: Some(NOW), keep_until: soon() }, NOW));
+    until("what others put in counts", || server.live_entries() >= 5000);
+    assert!(matches!(used("too many"), Err(StoreError::Full)));
+
+    let later = NOW.plus(Duration::from_secs(2 * 3600));
+    clock.set(later);
+    until("what is over goes", || server.live_entries() == 0);
+    assert_eq!(database.number("SELECT count(*) FROM certbind.replay"), 0);
+    assert!(matches!(used("last"), Err(StoreError::ClockBehind)), "it stays refused");
+    let fresh = Use { key: key("fresh"), issued: Some(later), keep_until: later.plus(Duration::from_secs(60)) };
+    assert_eq!(wait(server.first_use(fresh, later)), FirstUse::Yes);
+}
+
+#[test]
+fn fault_22_a_table_that_has_grown_is_swept_faster_than_it_grows_and_not_counted_row_by_row() {
+    let database = cluster::database();
+    let clock = Arc::new(FixedClock::at(NOW));
+    let server = open_at(settings(&database.url()), Arc::clone(&clock)).unwrap();
+    database.execute(&format!(
+        "INSERT INTO certbind.replay (key, keep_until) SELECT decode(md5(n::text), 'hex'), {} FROM generate_series(1, 120000) AS n",
+        soon().millis()
+    ));
+    database.execute("ANALYZE certbind.replay");
+    until("the estimate counts", || server.live_entries() == 120_000);
+    clock.set(NOW.plus(Duration::from_secs(2 * 3600)));
+    until("six steps, not six times ten seconds", || database.number("SELECT count(*) FROM certbind.replay") == 0);
+}
+
+/// Waits for what the engine does by itself every ten seconds.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(45), "{what}: not within 45 s");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
