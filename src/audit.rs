@@ -4,9 +4,11 @@ mod chain;
 mod event;
 mod file;
 pub mod lines;
+mod log;
 mod place;
 mod queue;
 mod receipt;
+mod shelf;
 mod tail;
 pub mod verify;
 mod writer;
@@ -14,7 +16,9 @@ mod writer;
 pub use chain::LineHash;
 pub use event::{Event, Kind, Level, peer_text};
 pub use file::{AuditFile, with_rotated};
+pub use log::AuditLog;
 pub use receipt::{AuditUnavailable, Receipt};
+pub use shelf::{Added, Shelf};
 pub use writer::{Durability, LineWriter};
 
 /// Takes events.

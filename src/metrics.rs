@@ -32,6 +32,8 @@ pub struct Metrics {
     rejected: Mutex<BTreeSet<String>>,
     /// Audit lines that did not fit into the queue.
     pub audit_lines_lost: Gauge,
+    /// Audit lines for the store that are lost and not yet told.
+    pub audit_store_lines_lost: Gauge,
     /// `jti`s that are remembered.
     pub replay_entries: Gauge,
     server_certificate_expiry: Family<Listener, Gauge<f64, AtomicU64>>,
@@ -145,6 +147,7 @@ impl Metrics {
             config_last_reload_successful: Gauge::default(),
             rejected: Mutex::default(),
             audit_lines_lost: Gauge::default(),
+            audit_store_lines_lost: Gauge::default(),
             replay_entries: Gauge::default(),
             server_certificate_expiry: Family::default(),
             crl_next_update: Family::default(),
@@ -181,6 +184,8 @@ impl Metrics {
             self.config_last_reload_successful.clone(),
         );
         r.register("audit_lines_lost", "Audit lines that are lost and not yet told", self.audit_lines_lost.clone());
+        let of_store = self.audit_store_lines_lost.clone();
+        r.register("audit_store_lines_lost", "Audit lines for the store that are lost and not yet told", of_store);
         r.register("replay_entries", "Assertion ids that are remembered", self.replay_entries.clone());
         r.register(
             "server_certificate_expiry_timestamp_seconds",

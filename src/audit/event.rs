@@ -50,6 +50,9 @@ pub enum Kind {
     /// A process still writes, although there may be nothing to tell.
     #[serde(rename = "audit.checkpoint")]
     AuditCheckpoint,
+    /// Lines are about to be dropped, as they are older than they are to be kept.
+    #[serde(rename = "audit.expired")]
+    AuditExpired,
     /// Lines are missing that could not be written.
     #[serde(rename = "audit.lost")]
     AuditLost,
@@ -75,6 +78,7 @@ impl Kind {
             | Self::AuditOpened
             | Self::AuditClosed
             | Self::AuditCheckpoint
+            | Self::AuditExpired
             | Self::AuditLost
             | Self::AuditTorn => false,
         }
@@ -179,6 +183,15 @@ pub struct Event {
     /// How many lines are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
+    /// The chain whose oldest lines are dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expired: Option<String>,
+    /// The last of them, by its number in that chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expired_seq: Option<i64>,
+    /// The hash of that line, which what is left goes on from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expired_head: Option<String>,
     /// The hash of what is left of a line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub torn: Option<String>,

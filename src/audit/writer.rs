@@ -1,8 +1,8 @@
 //! The thread that writes audit lines: a slow disk holds up no request, and many lines share one write and one sync.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use super::chain::{Position, random_id};
 use super::place::{Appended, Place, Start, Stream};
 use super::queue::{Line, Queue, Taken};
 use super::receipt::{AuditUnavailable, Receipt, Wanted};
+use super::shelf::{Shelf, Shelved};
 use super::tail::Torn;
 use super::{Audit, AuditFile, Event, Kind, Level};
 
@@ -25,6 +26,8 @@ const USUAL_LINE: usize = 1024;
 const MAX_BATCH: usize = 1 << 20;
 /// What is kept of a buffer from one batch to the next, in bytes.
 const ROOM: usize = 256 * 1024;
+/// How often it is tried again at once when another process was faster.
+const MAX_TURNS: usize = 16;
 /// How long the last lines may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(5);
 /// How often the log says where the chain stands, so that a cut shows even where nothing follows.
@@ -45,7 +48,7 @@ pub enum Durability {
 pub struct LineWriter {
     queue: Arc<Queue>,
     durability: Durability,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl LineWriter {
@@ -74,6 +77,20 @@ impl LineWriter {
         Self::start(Stream::new(out), Durability::BestEffort, clock, entropy)
     }
 
+    /// Starts writing to a place that is no file of this machine, in a hash chain.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn to_shelf(
+        shelf: impl Shelf + 'static,
+        durability: Durability,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> io::Result<Self> {
+        let run_entropy = Arc::clone(&entropy);
+        Self::start(Shelved::new(shelf, entropy), durability, clock, &*run_entropy)
+    }
+
     fn start(
         place: impl Place + 'static,
         durability: Durability,
@@ -83,13 +100,36 @@ impl LineWriter {
         let queue = Arc::<Queue>::default();
         let writer = Writer::new(place, Arc::clone(&queue), clock, random_id(entropy));
         let thread = thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { queue, durability, thread: Some(thread) })
+        Ok(Self { queue, durability, thread: Mutex::new(Some(thread)) })
     }
 
     /// Whether it is waited for.
     #[must_use]
     pub const fn durability(&self) -> Durability {
         self.durability
+    }
+
+    /// Writes an event, and says when it is kept, whatever is waited for otherwise.
+    pub fn record_kept(&self, event: &Event) -> Receipt {
+        // While the disk fails, nobody waits to hear of it.
+        if self.queue.is_failing() {
+            return Receipt::unavailable();
+        }
+        let (receipt, wanted) = Receipt::awaited();
+        self.queue.push(Line::new(json(event), Some(wanted)));
+        receipt
+    }
+
+    /// Takes no more lines, and waits until every one is written, but not for ever: whoever reads a stream may have
+    /// stopped.
+    pub fn finish(&self) {
+        self.queue.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        let began = Instant::now();
+        while !thread.is_finished() && began.elapsed() < LAST_LINES {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// How many lines were lost and not yet told.
@@ -115,25 +155,13 @@ impl Audit for LineWriter {
             self.record(event);
             return Receipt::written();
         }
-        // While the disk fails, nobody waits to hear of it.
-        if self.queue.is_failing() {
-            return Receipt::unavailable();
-        }
-        let (receipt, wanted) = Receipt::awaited();
-        self.queue.push(Line::new(json(event), Some(wanted)));
-        receipt
+        self.record_kept(event)
     }
 }
 
-/// Waits until every line is written, but not for ever: whoever reads a stream may have stopped.
 impl Drop for LineWriter {
     fn drop(&mut self) {
-        self.queue.close();
-        let Some(thread) = self.thread.take() else { return };
-        let began = Instant::now();
-        while !thread.is_finished() && began.elapsed() < LAST_LINES {
-            thread::sleep(Duration::from_millis(1));
-        }
+        self.finish();
     }
 }
 
@@ -213,8 +241,13 @@ impl<P: Place> Writer<P> {
 
     /// Writes all that is pending, in batches.
     fn write(&mut self) {
+        let mut turns = 0;
         while !self.pending.is_empty() || self.queue.lost() > 0 {
             let outcome = self.write_batch();
+            if turns < MAX_TURNS && outcome.as_ref().is_err_and(|fault| fault.kind() == ErrorKind::Interrupted) {
+                turns += 1;
+                continue;
+            }
             self.report(outcome.as_ref().err());
             if outcome.is_err() {
                 return self.refuse_wanted();
@@ -251,6 +284,10 @@ impl<P: Place> Writer<P> {
             tracing::info!(chain = end.chain, seq = end.seq, head = end.head(), "the audit log stands here");
         }
         self.place.release(end);
+        // Another process was faster, and nothing is written: no failure, and nobody hears of it.
+        if let Some(fault) = fault.as_ref().filter(|fault| fault.kind() == ErrorKind::Interrupted) {
+            return Err(fault.kind().into());
+        }
         if count > self.pending.len() {
             self.queue.told(lost);
         }

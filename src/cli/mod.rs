@@ -20,6 +20,7 @@ pub mod serve;
 mod admin_api;
 mod apply;
 mod audit;
+mod audit_log;
 mod client;
 mod client_explain;
 mod clients;

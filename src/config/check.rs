@@ -320,11 +320,29 @@ impl Checker<'_> {
         if let Some(Audit::File(path)) = &audit {
             self.draft.named.audit = Some(path.clone());
         }
+        let audit_store = self.stored_audit();
         let audit_line = self.boolean("log.audit_required").map(AuditLine::from);
-        if audit_line == Some(AuditLine::Required) && audit == Some(Audit::Log) {
+        let is_kept = audit != Some(Audit::Log) || audit_store != Some(None);
+        if audit_line == Some(AuditLine::Required) && !is_kept {
             self.complain("log.audit_required", Fault::AuditNotKept);
         }
-        Some(Log { format: format?, level: level?, audit: audit?, audit_line: audit_line? })
+        let (audit_line, audit_store) = (audit_line?, audit_store?);
+        Some(Log { format: format?, level: level?, audit: audit?, audit_line, audit_store })
+    }
+
+    fn stored_audit(&mut self) -> Option<Option<StoredAudit>> {
+        let server =
+            self.derived("log.audit_server", Some(None), |checker, path| checker.parsed(path, value::name).map(Some));
+        let keep = self.duration_or_off("log.audit_keep");
+        if !self.boolean("log.audit_store")? {
+            let unused =
+                [("log.audit_server", server != Some(None)), ("log.audit_keep", matches!(keep, Some(Some(_))))];
+            for (key, _) in unused.into_iter().filter(|(_, is_said)| *is_said) {
+                self.complain(key, Fault::NeedsOther { other: "log.audit_store = true" });
+            }
+            return Some(None);
+        }
+        Some(Some(StoredAudit { server: server?, keep: keep? }))
     }
 }
 

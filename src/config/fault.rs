@@ -70,7 +70,9 @@ pub enum Fault {
     #[error("is also what clients call the public listener; the two need different names or ports (RFC 8705 §5)")]
     AliasNotDistinct,
     /// Standard error is no disk.
-    #[error("needs a file: nothing says that a line on standard error is kept; write log.audit = \"file:PATH\"")]
+    #[error(
+        "needs a file or the store: nothing says that a line on standard error is kept; write log.audit = \"file:PATH\" or log.audit_store = true"
+    )]
     AuditNotKept,
     /// Not `log` and not `file:PATH`.
     #[error("{value} is no place for audit events; write \"log\" or \"file:/var/log/certbind/audit.jsonl\"")]

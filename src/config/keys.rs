@@ -450,6 +450,24 @@ pub const KEYS: &[Key] = &[
         Is("false"),
         "whether a token waits for its audit line on disk: no token leaves without one, and none at all while the disk is full",
     ),
+    key(
+        "log.audit_store",
+        Kind::Boolean,
+        Is("false"),
+        "whether audit events go to the store as well, where one search finds those of all servers",
+    ),
+    key(
+        "log.audit_server",
+        Kind::Name,
+        Derived("the name of the machine"),
+        "what this server is called in the store; servers with different names have different chains",
+    ),
+    key(
+        "log.audit_keep",
+        Kind::DurationOrOff(Duration::from_secs(24 * HOUR), Duration::from_secs(3650 * 24 * HOUR)),
+        Is("off"),
+        "how long the store keeps audit events; `off` for ever",
+    ),
 ];
 
 /// What holds when a kind of name is not there.

@@ -264,6 +264,17 @@ pub struct Log {
     pub audit: Audit,
     /// Whether a token waits for its line there.
     pub audit_line: AuditLine,
+    /// Whether the store gets each line as well; then how.
+    pub audit_store: Option<StoredAudit>,
+}
+
+/// Audit lines in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAudit {
+    /// What the server is called there; without a name, as the machine is.
+    pub server: Option<String>,
+    /// How long lines are kept; without an end, for ever.
+    pub keep: Option<Duration>,
 }
 
 /// So many in a time.

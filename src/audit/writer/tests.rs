@@ -1,6 +1,5 @@
-use std::io::ErrorKind;
+use std::sync::Condvar;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 
 use certbind_proto::entropy::{OsEntropy, SeededEntropy};
 use certbind_proto::time::{FixedClock, Timestamp};

@@ -1,6 +1,5 @@
 //! The parts that the listeners share, made in the order in which they need each other.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,15 +12,16 @@ use serde_json::{Value, json};
 
 use super::live::{InForce, Live};
 use super::settings;
-use crate::audit::{AuditFile, Durability, LineWriter};
+use crate::audit::{AuditLog, Durability, LineWriter};
 use crate::authn::trust::{TrustGroup, TrustGroups};
 use crate::authn::{self, Authenticator};
+use crate::cli::audit_log::{self, Expiry};
 use crate::cli::log::Volume;
 use crate::cli::report::{self, Reporter};
 use crate::cli::revocation_list::Revoking;
 use crate::cli::signing_keys::{self, KeyWatch, Publisher};
 use crate::cli::{clients, storage};
-use crate::config::{self, Checked, Config, DatabaseFiles, KeyFiles};
+use crate::config::{Checked, Config, DatabaseFiles, KeyFiles};
 use crate::flow::{Flows, Limits};
 use crate::http::document::Document;
 use crate::http::ops::{Check, Operations};
@@ -61,9 +61,10 @@ pub(super) struct Parts {
     pub(super) store: Arc<dyn Store>,
     pub(super) keys: Arc<KeyRing>,
     jwks: Arc<Document>,
-    pub(super) lines: Arc<LineWriter>,
+    pub(super) lines: Arc<AuditLog>,
     published: Arc<PublishedKeys>,
     pub(super) revoking: Arc<Revoking>,
+    _expiry: Expiry,
 }
 
 impl Parts {
@@ -76,9 +77,10 @@ impl Parts {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let now = platform.clock.now();
-        let lines = Arc::new(open_audit(config, &platform)?);
         let files = clients::load(config)?;
         let store = storage::open(config, database, Arc::clone(&platform.clock)).await?;
+        let lines = Arc::new(audit_log::open(config, &store, &platform.clock, &platform.entropy)?);
+        let expiry = Expiry::start(config, &store, &lines, &platform.clock);
         let stored = StoredRegistry::load(&*store, settings::registration(config)).await;
         let (stored, of_stored) = stored.context("cannot read the clients of the store")?;
         let registry = Clients { files, stored };
@@ -98,7 +100,7 @@ impl Parts {
         let all = registry.all();
         revoking.of_clients(&registry, all.iter().map(|client| client.client_id.as_str()), now);
         let published = Arc::new(PublishedKeys::new(settings::published_keys(config, fetch_roots))?);
-        Ok(Self { metrics, platform, registry, store, keys, jwks, lines, published, revoking })
+        Ok(Self { metrics, platform, registry, store, keys, jwks, lines, published, revoking, _expiry: expiry })
     }
 
     /// All that a request meets under this configuration.
@@ -170,7 +172,9 @@ impl Parts {
             checks: self.checks(),
             refresh: Box::new(move |metrics| {
                 metrics.replay_entries.set(i64::try_from(counted.live_entries()).unwrap_or(i64::MAX));
-                metrics.audit_lines_lost.set(i64::try_from(lines.lost()).unwrap_or(i64::MAX));
+                let count = |lost: u64| i64::try_from(lost).unwrap_or(i64::MAX);
+                metrics.audit_lines_lost.set(count(lines.lost()));
+                metrics.audit_store_lines_lost.set(count(lines.in_store().map_or(0, LineWriter::lost)));
                 signing_keys::show(&keys, metrics, clock.now());
                 let fetches = published.fetches();
                 metrics.jwks_fetches(fetches.succeeded, fetches.failed);
@@ -233,17 +237,5 @@ impl ReplayStore for Timed {
 
     fn is_healthy(&self) -> bool {
         self.store.is_healthy()
-    }
-}
-
-fn open_audit(config: &Config, platform: &Platform) -> anyhow::Result<LineWriter> {
-    let clock = Arc::clone(&platform.clock);
-    match &config.log.audit {
-        config::Audit::Log => Ok(LineWriter::to_stream(io::stderr(), clock, &*platform.entropy)?),
-        config::Audit::File(path) => {
-            let file = AuditFile::open(path.clone(), Arc::clone(&platform.entropy));
-            let file = file.with_context(|| format!("cannot write the audit log {}", path.display()))?;
-            Ok(LineWriter::to_file(file, settings::durability(config), clock, &*platform.entropy)?)
-        }
     }
 }

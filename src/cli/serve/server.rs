@@ -15,6 +15,7 @@ use super::live::OnListener;
 use super::parts::{Parts, Platform};
 use super::reload::Reloader;
 use super::sockets::Sockets;
+use crate::cli::audit_log;
 use crate::cli::poll::Poll;
 use crate::cli::report::{Report, Reporter};
 use crate::cli::signing_keys::KeyWatch;
@@ -122,6 +123,7 @@ impl Server {
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         while self.listeners.join_next().await.is_some() {}
+        audit_log::finish(Arc::clone(&self.reloader.parts.lines)).await;
     }
 
     /// How long requests in flight may take after [`Self::stop`].

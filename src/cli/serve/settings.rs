@@ -184,7 +184,7 @@ const fn rate(limit: RateLimit) -> Option<Rate> {
 }
 
 /// Whether a token waits for its audit line.
-pub(super) const fn durability(config: &Config) -> Durability {
+pub(in crate::cli) const fn durability(config: &Config) -> Durability {
     match config.log.audit_line {
         config::AuditLine::Required => Durability::Required,
         config::AuditLine::BestEffort => Durability::BestEffort,

@@ -38,8 +38,16 @@ fn the_sample_shows_the_values_that_hold_without_it() {
         .filter(|shown| shown.is_not_the_fallback())
         .map(|shown| keys::pattern_of(&shown.path))
         .collect();
-    let expected =
-        ["listen.admin.address", "trust.N.crl", "resource.N.scope", "storage.engine", "clients.dir", "log.audit"];
+    let expected = [
+        "listen.admin.address",
+        "trust.N.crl",
+        "resource.N.scope",
+        "storage.engine",
+        "clients.dir",
+        "log.audit",
+        "log.audit_store",
+        "log.audit_keep",
+    ];
     assert_eq!(different, expected);
 }
 

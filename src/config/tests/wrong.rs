@@ -368,7 +368,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "level = \"info\"",
         "audit_required = true",
-        "certbind.toml:19:1: log.audit_required: needs a file: nothing says that a line on standard error is kept; write log.audit = \"file:PATH\"",
+        "certbind.toml:19:1: log.audit_required: needs a file or the store: nothing says that a line on standard error is kept; write log.audit = \"file:PATH\" or log.audit_store = true",
     ),
     (
         "file:server.key",

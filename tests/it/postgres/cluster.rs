@@ -220,6 +220,13 @@ impl Database {
         self.with_client(|client| async move { client.query_one(query, &[]).await.unwrap().get(0) })
     }
 
+    /// The texts that a query gives, one a row.
+    pub(crate) fn texts(&self, query: &str) -> Vec<String> {
+        self.with_client(|client| async move {
+            client.query(query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+        })
+    }
+
     /// On a thread of its own, so that a test may call it from within a runtime.
     fn with_client<F: Future<Output = T>, T: Send>(&self, work: impl FnOnce(tokio_postgres::Client) -> F + Send) -> T {
         let url = self.url();

@@ -3,6 +3,7 @@
 mod audit;
 mod audit_required;
 mod audit_search;
+mod audit_store;
 pub(crate) mod client;
 mod configuration;
 pub(crate) mod fleet;

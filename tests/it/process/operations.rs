@@ -56,6 +56,7 @@ const METRICS: &[(&str, &[&str])] = &[
     ("certbind_rate_limited_total", &["reason"]),
     ("certbind_config_last_reload_successful", &[]),
     ("certbind_audit_lines_lost", &[]),
+    ("certbind_audit_store_lines_lost", &[]),
 ];
 
 /// A little of everything that is counted.
