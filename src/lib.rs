@@ -19,6 +19,7 @@ pub mod pkcs11;
 pub mod registry;
 pub mod revocation;
 pub mod store;
+pub mod usage;
 
 pub mod audit;
 pub mod metrics;

@@ -34,7 +34,7 @@ impl Admin {
         let shown: Vec<Value> = page.values().take(listing.limit).map(Found::to_json).collect();
         let last = page.values().take(listing.limit).next_back().filter(|_| more);
         let cursor = last.map(|found| query::cursor(found.client_id()));
-        let next = cursor.as_deref().map(|cursor| next(request, cursor));
+        let next = cursor.as_deref().map(|cursor| query::next(request, cursor));
         let mut members = json!({ "clients": shown });
         if let Some(cursor) = &cursor {
             members["next_cursor"] = cursor.as_str().into();
@@ -43,7 +43,7 @@ impl Admin {
     }
 
     /// The clients of a page and one more. Whatever there is, no more than that is kept.
-    fn page(&self, listing: &Listing) -> BTreeMap<String, Found> {
+    pub(super) fn page(&self, listing: &Listing) -> BTreeMap<String, Found> {
         use crate::registry::Registry as _;
         let (files, stored) = (self.clients.files.all(), self.clients.stored.held());
         let of_files = files.iter().map(|client| Found::File(client.clone()));
@@ -260,13 +260,4 @@ fn if_any(headers: &HeaderMap) -> Result<Expected, Problem> {
         Err(Problem::PreconditionMissing) => Ok(Expected::Present),
         condition => condition,
     }
-}
-
-/// The path and query of the next page: the same question with another cursor.
-fn next(request: &Request<Incoming>, cursor: &str) -> String {
-    let uri = request.uri();
-    let kept =
-        uri.query().unwrap_or_default().split('&').filter(|part| !part.is_empty() && !part.starts_with("cursor="));
-    let query: Vec<String> = kept.map(str::to_owned).chain([format!("cursor={cursor}")]).collect();
-    format!("{}?{}", uri.path(), query.join("&"))
 }

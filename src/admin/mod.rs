@@ -7,6 +7,7 @@
 //! | `operation` | method and path | one of the [`OPERATIONS`], with the role that it needs |
 //! | `body`, `query`, `condition` | body, query, headers | what is asked for, within bounds |
 //! | `clients` | what is asked for | what is there, or a change of it |
+//! | `credentials` | what is asked for | what clients prove themselves with, and when they last did |
 //! | `keys` | what is asked for | the signing keys, or another one, or one less |
 //! | `server` | the server around it | how it stands, whom it trusts |
 //! | `problem` | why not | status and `application/problem+json` (RFC 9457) |
@@ -28,11 +29,13 @@ use crate::mint::ring::KeyRing;
 use crate::net::{ConnInfo, PeerCert, Reply};
 use crate::registry::Clients;
 use crate::store::ClientStore;
+use crate::usage::Usages;
 
 mod access;
 mod body;
 mod clients;
 mod condition;
+mod credentials;
 mod host;
 mod keys;
 mod merge;
@@ -60,6 +63,8 @@ pub struct Admin {
     pub clients: Clients,
     /// The signing keys.
     pub keys: Arc<KeyRing>,
+    /// Which credentials are in use.
+    pub usages: Arc<Usages>,
     /// The server around it.
     pub host: Arc<dyn Host>,
     /// Where clients are changed.
@@ -154,6 +159,8 @@ impl Admin {
                 let state = if operation.id == OperationId::DisableClient { "disabled" } else { "active" };
                 self.set_state(&request, &name, state, asked).await
             }
+            OperationId::ReadCredentials => self.read_credentials(&request, &name).await,
+            OperationId::ListCredentials => self.list_credentials(&request).await,
             OperationId::ListKeys => self.list_keys(&request, asked),
             OperationId::RotateKeys => self.rotate_keys(&request, asked).await,
             OperationId::RetireKey => self.retire_key(&request, &name, asked).await,

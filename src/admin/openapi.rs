@@ -6,12 +6,12 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::body::{JSON, MERGE_PATCH};
-use super::keys::CACHES;
 use super::operation::{OPERATIONS, Operation, OperationId};
 use super::query::{DEFAULT_LIMIT, MAX_LIMIT};
 use super::resource::Source;
-use crate::mint::lifecycle::State;
 use crate::registry::names::{CERTBIND, CLIENT, Kind, Member};
+
+mod answers;
 
 /// The document.
 #[must_use]
@@ -74,6 +74,8 @@ fn body(id: OperationId) -> Option<(&'static str, &'static str)> {
         | OperationId::DeleteClient
         | OperationId::DisableClient
         | OperationId::EnableClient
+        | OperationId::ReadCredentials
+        | OperationId::ListCredentials
         | OperationId::ListKeys
         | OperationId::RotateKeys
         | OperationId::RetireKey
@@ -92,7 +94,7 @@ fn parameters(id: OperationId) -> Vec<Value> {
     const TAG: &str = "^(\\*|\"[!#-~]*\")$";
     let if_match = |required| header("If-Match", required, "The ETag of the state that is changed, or *", TAG);
     match id {
-        OperationId::ListClients => listing(),
+        OperationId::ListClients | OperationId::ListCredentials => listing(),
         OperationId::ReadClient => vec![header("If-None-Match", false, "The ETag of the state that is known", "^.+$")],
         OperationId::ReplaceClient => vec![
             if_match(false),
@@ -109,6 +111,7 @@ fn parameters(id: OperationId) -> Vec<Value> {
             vec![query("dry_run", json!({ "type": "boolean", "default": false }), "Only say what it would come to")]
         }
         OperationId::CreateClient
+        | OperationId::ReadCredentials
         | OperationId::ListKeys
         | OperationId::ReadStatus
         | OperationId::ListTrustAnchors
@@ -147,6 +150,8 @@ fn success(id: OperationId) -> Vec<(u16, Option<&'static str>, &'static [&'stati
             vec![(200, Some("Client"), &["ETag"])]
         }
         OperationId::DeleteClient => vec![(204, None, &[])],
+        OperationId::ReadCredentials => vec![(200, Some("Credentials"), &[])],
+        OperationId::ListCredentials => vec![(200, Some("CredentialsPage"), &["Link"])],
         OperationId::ListKeys => vec![(200, Some("SigningKeys"), &[])],
         OperationId::RotateKeys => vec![(200, Some("Rotation"), &[])],
         OperationId::RetireKey => vec![(200, Some("Retirement"), &[])],
@@ -236,14 +241,16 @@ fn schemas() -> Value {
                 "next_cursor": { "type": "string" },
             },
         },
+        "Credentials": answers::with_uses(answers::credentials()),
+        "CredentialsPage": answers::with_uses(answers::credentials_page()),
         "Document": { "type": "object" },
-        "Problem": problem(),
-        "Retirement": retirement(),
-        "Rotation": rotation(),
-        "SigningKeys": signing_keys(),
+        "Problem": answers::problem(),
+        "Retirement": answers::retirement(),
+        "Rotation": answers::rotation(),
+        "SigningKeys": answers::signing_keys(),
         "Reloaded": object(&["taken", "refused"], &json!({ "taken": texts(), "refused": texts() })),
-        "Status": status(),
-        "TrustGroups": trust_groups(),
+        "Status": answers::status(),
+        "TrustGroups": answers::trust_groups(),
     })
 }
 
@@ -311,119 +318,6 @@ fn texts() -> Value {
 
 fn time() -> Value {
     json!({ "type": "string", "format": "date-time" })
-}
-
-fn status() -> Value {
-    let text = json!({ "type": "string" });
-    let count = json!({ "type": "integer", "minimum": 0 });
-    let properties = json!({
-        "version": text,
-        "issuer": text,
-        "token_endpoint": text,
-        "now": time(),
-        "started": time(),
-        "store": object(&["engine", "healthy"], &json!({ "engine": text, "healthy": { "type": "boolean" } })),
-        "clients": object(
-            &["of_files", "of_store", "not_in_force", "shadowed"],
-            &json!({ "of_files": count, "of_store": count, "not_in_force": count, "shadowed": texts() }),
-        ),
-        "trust_groups": texts(),
-        "refused": texts(),
-    });
-    let required =
-        ["version", "issuer", "token_endpoint", "now", "started", "store", "clients", "trust_groups", "refused"];
-    object(&required, &properties)
-}
-
-fn signing_keys() -> Value {
-    let text = json!({ "type": "string" });
-    let properties = json!({
-        "kid": { "type": "string", "description": "as in the JWKS (RFC 7517 §4.5)" },
-        "alg": text,
-        "state": { "enum": State::ALL.map(State::as_str) },
-        "kept": { "enum": ["pkcs8", "sealed", "pkcs11"], "description": "how the private key lies in the store, or that it is in a module" },
-        "created": time(),
-        "signs_from": time(),
-        "signs_until": { "type": "string", "format": "date-time", "description": "when its successor takes over, or is due to; unknown when keys are rotated by hand" },
-        "published_until": { "type": "string", "format": "date-time", "description": "when its last token has expired, once that is certain" },
-    });
-    let key = object(&["kid", "alg", "state", "kept", "created", "signs_from"], &properties);
-    object(&["keys"], &json!({ "keys": { "type": "array", "items": key } }))
-}
-
-fn rotation() -> Value {
-    let properties = json!({
-        "dry_run": { "type": "boolean" },
-        "incoming": { "type": "string", "description": "the next key; not known before it is made" },
-        "alg": { "type": "string" },
-        "published_from": time(),
-        "signs_from": time(),
-        "outgoing": { "type": "string", "description": "the key that signs until then" },
-        "outgoing_published_until": time(),
-    });
-    let required = ["dry_run", "alg", "published_from", "signs_from", "outgoing", "outgoing_published_until"];
-    object(&required, &properties)
-}
-
-fn retirement() -> Value {
-    let properties = json!({
-        "dry_run": { "type": "boolean" },
-        "kid": { "type": "string" },
-        "was": { "enum": State::ALL.map(State::as_str) },
-        "last_token": { "type": "string", "format": "date-time", "description": "when the last token expires that it signed; until then they are refused as caches let go of the key" },
-        "cached_until": { "type": "string", "format": "date-time", "description": "when every cache of the JWKS has let go of it, if none is slower than keys.publish_before" },
-        "signer": { "type": "string", "description": "the key that signs from now on; not known before it is made" },
-        "caches": { "enum": CACHES, "description": "whether caches of the JWKS know the key that signs" },
-        "known_by": { "type": "string", "format": "date-time", "description": "when all of them do, if they may not yet" },
-    });
-    object(&["dry_run", "kid", "was", "last_token", "cached_until", "caches"], &properties)
-}
-
-fn trust_groups() -> Value {
-    let text = json!({ "type": "string" });
-    let anchor = object(
-        &["subject", "serial", "not_before", "not_after", "x5t#S256"],
-        &json!({ "subject": text, "serial": text, "not_before": time(), "not_after": time(), "x5t#S256": text }),
-    );
-    let list = object(
-        &["issuer", "this_update", "next_update"],
-        &json!({ "issuer": text, "this_update": time(), "next_update": time() }),
-    );
-    let group = object(
-        &["name", "anchors", "revocation_lists"],
-        &json!({
-            "name": text,
-            "anchors": { "type": "array", "items": anchor },
-            "revocation_lists": { "type": "array", "items": list },
-        }),
-    );
-    object(&["trust_groups"], &json!({ "trust_groups": { "type": "array", "items": group } }))
-}
-
-fn problem() -> Value {
-    json!({
-        "type": "object",
-        "additionalProperties": false,
-        "required": ["type", "title", "status", "request_id"],
-        "properties": {
-            "type": { "type": "string", "format": "uri" },
-            "title": { "type": "string" },
-            "status": { "type": "integer" },
-            "request_id": { "type": "string" },
-            "error": { "const": "invalid_client_metadata", "description": "the code of RFC 7591 §3.2.2" },
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "additionalProperties": false,
-                    "required": ["detail"],
-                    "properties": { "detail": { "type": "string" }, "pointer": { "type": "string" } },
-                },
-            },
-            "parameter": { "type": "string" },
-            "reason": { "type": "string", "description": "what speaks against the certificate of whoever asks" },
-        },
-    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

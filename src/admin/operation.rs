@@ -39,6 +39,10 @@ pub enum OperationId {
     DisableClient,
     /// Tokens again.
     EnableClient,
+    /// What a client proves itself with.
+    ReadCredentials,
+    /// The same of all clients, page by page.
+    ListCredentials,
     /// The signing keys.
     ListKeys,
     /// Another signing key.
@@ -68,6 +72,8 @@ impl OperationId {
             Self::DeleteClient => "delete_client",
             Self::DisableClient => "disable_client",
             Self::EnableClient => "enable_client",
+            Self::ReadCredentials => "read_credentials",
+            Self::ListCredentials => "list_credentials",
             Self::ListKeys => "list_keys",
             Self::RotateKeys => "rotate_keys",
             Self::RetireKey => "retire_key",
@@ -84,6 +90,8 @@ impl OperationId {
         match self {
             Self::ListClients
             | Self::ReadClient
+            | Self::ReadCredentials
+            | Self::ListCredentials
             | Self::ListKeys
             | Self::ReadStatus
             | Self::ListTrustAnchors
@@ -131,6 +139,20 @@ pub const OPERATIONS: &[Operation] = &[
         "/admin/v1/clients/{client_id}/enable",
         Role::Operator,
         "Give a client tokens again",
+    ),
+    operation(
+        OperationId::ReadCredentials,
+        "GET",
+        "/admin/v1/clients/{client_id}/credentials",
+        Role::Viewer,
+        "See what a client proves itself with, and when it last did",
+    ),
+    operation(
+        OperationId::ListCredentials,
+        "GET",
+        "/admin/v1/credentials",
+        Role::Viewer,
+        "See what clients prove themselves with, page by page",
     ),
     operation(OperationId::ListKeys, "GET", "/admin/v1/keys", Role::Viewer, "List the signing keys"),
     operation(

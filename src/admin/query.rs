@@ -84,6 +84,15 @@ pub(super) fn cursor(last: &str) -> String {
     URL_SAFE_NO_PAD.encode(last)
 }
 
+/// The path and query of the next page: the same question with another cursor.
+pub(super) fn next<B>(request: &Request<B>, cursor: &str) -> String {
+    let uri = request.uri();
+    let kept =
+        uri.query().unwrap_or_default().split('&').filter(|part| !part.is_empty() && !part.starts_with("cursor="));
+    let query: Vec<String> = kept.map(str::to_owned).chain([format!("cursor={cursor}")]).collect();
+    format!("{}?{}", uri.path(), query.join("&"))
+}
+
 fn read_cursor(cursor: &str) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
 }

@@ -28,7 +28,7 @@ pub mod trust;
 
 pub use bound::{BoundCertificates, Fallen};
 pub use chain::{ChainFault, VerifiedChain, check as check_chain};
-pub use private_key_jwt::Settings as AssertionSettings;
+pub use private_key_jwt::{Settings as AssertionSettings, UsedKey};
 
 use decoy::Decoy;
 use trust::TrustGroups;
@@ -66,6 +66,7 @@ impl fmt::Debug for Presented {
 pub struct AuthenticatedClient {
     client: Arc<Client>,
     certificate: Option<Arc<PeerCert>>,
+    key: Option<UsedKey>,
 }
 
 impl AuthenticatedClient {
@@ -85,6 +86,19 @@ impl AuthenticatedClient {
     #[must_use]
     pub fn method(&self) -> AuthMethod {
         self.client.method.name()
+    }
+
+    /// The key that it proved itself with, if it was a key.
+    #[must_use]
+    pub const fn key(&self) -> Option<&UsedKey> {
+        self.key.as_ref()
+    }
+
+    /// The certificate that it proved itself with, or that it may not do without, if there is one.
+    #[must_use]
+    pub fn proven_certificate(&self) -> Option<&PeerCert> {
+        let counts = self.key.is_none() || self.client.bound_certificate_trust.is_some();
+        self.certificate().filter(|_| counts)
     }
 
     /// The certificate of this connection, whatever method authenticated the client.
@@ -257,7 +271,7 @@ impl Authenticator {
             }
         };
         match self.check(&client, &proof, presented.certificate.as_deref(), now).await {
-            Ok(()) => Ok(AuthenticatedClient { client, certificate: presented.certificate.clone() }),
+            Ok(key) => Ok(AuthenticatedClient { client, certificate: presented.certificate.clone(), key }),
             Err(fault) => Err(Denied { client: Some(client), claimed: Some(client_id), fault }),
         }
     }
@@ -286,13 +300,14 @@ impl Authenticator {
         Ok(())
     }
 
+    /// The key that was used, where it was one.
     async fn check(
         &self,
         client: &Client,
         proof: &Proof<'_>,
         certificate: Option<&PeerCert>,
         now: Timestamp,
-    ) -> Result<(), AuthnFault> {
+    ) -> Result<Option<UsedKey>, AuthnFault> {
         let assertion = match (&client.method, proof) {
             (Method::TlsClientAuth { subject, trust }, Proof::Certificate(_)) => {
                 let group = self.parts.trust.group(trust)?;
@@ -329,8 +344,11 @@ impl Authenticator {
             return Err(ChainFault::Revoked.into());
         }
         match assertion {
-            Some(assertion) => self.use_up(&client.client_id, &assertion, now).await,
-            None => Ok(()),
+            Some((assertion, key)) => {
+                self.use_up(&client.client_id, &assertion, now).await?;
+                Ok(Some(key))
+            }
+            None => Ok(None),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use certbind_proto::assertion::{self, Accepted, AssertionFault, AudienceRule, Expect};
 use certbind_proto::client::KeySource;
-use certbind_proto::jwk::JwkSet;
+use certbind_proto::jwk::{Jwk, JwkSet};
 use certbind_proto::jws::{Algorithm, Algorithms, JwsFault, Parsed};
+use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
 
 use super::{Authenticator, AuthnFault};
@@ -37,6 +38,21 @@ pub(super) struct Registered<'a> {
     pub(super) legacy_audience: bool,
 }
 
+/// The key that signed an assertion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedKey {
+    /// Its thumbprint (RFC 7638 §3).
+    pub thumbprint: Thumbprint,
+    /// Its `kid`, if it has one.
+    pub kid: Option<String>,
+}
+
+impl UsedKey {
+    fn of(key: &Jwk) -> Self {
+        Self { thumbprint: key.thumbprint(), kid: key.kid().map(str::to_owned) }
+    }
+}
+
 impl Authenticator {
     /// Pure checks, then the signature. What is accepted is not used up yet.
     pub(super) async fn private_key_jwt(
@@ -44,11 +60,11 @@ impl Authenticator {
         parsed: &Parsed<'_>,
         registered: &Registered<'_>,
         now: Timestamp,
-    ) -> Result<Accepted, AuthnFault> {
+    ) -> Result<(Accepted, UsedKey), AuthnFault> {
         let accepted =
             assertion::check(parsed, &self.expectation(registered), now).inspect_err(|_| self.decoy.verify(parsed))?;
-        self.verify(parsed, registered, now).await?;
-        Ok(accepted)
+        let key = self.verify(parsed, registered, now).await?;
+        Ok((accepted, key))
     }
 
     /// The one write, after every check: a refused assertion is not used up, and a forged one cannot use up the real
@@ -74,7 +90,12 @@ impl Authenticator {
         }
     }
 
-    async fn verify(&self, parsed: &Parsed<'_>, registered: &Registered<'_>, now: Timestamp) -> Result<(), AuthnFault> {
+    async fn verify(
+        &self,
+        parsed: &Parsed<'_>,
+        registered: &Registered<'_>,
+        now: Timestamp,
+    ) -> Result<UsedKey, AuthnFault> {
         let allowed = match registered.algorithm {
             Some(algorithm) => self.settings.algorithms.intersection(Algorithms::of(&[algorithm])),
             None => self.settings.algorithms,
@@ -90,8 +111,8 @@ impl Authenticator {
     }
 
     /// Only the client's own keys count, with the algorithms of its registration and the profile (RFC 8725 §3.1).
-    fn verify_with(&self, parsed: &Parsed<'_>, set: &JwkSet, allowed: Algorithms) -> Result<(), AuthnFault> {
-        set.verify(parsed, allowed).map_err(|fault| {
+    fn verify_with(&self, parsed: &Parsed<'_>, set: &JwkSet, allowed: Algorithms) -> Result<UsedKey, AuthnFault> {
+        set.signer(parsed, allowed).map(UsedKey::of).map_err(|fault| {
             if fault != JwsFault::SignatureWrong {
                 self.decoy.verify(parsed);
             }

@@ -13,6 +13,8 @@ mod show;
 mod tail;
 mod verify;
 
+pub(super) use search::thumbprint;
+
 /// `certbind audit …`
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {

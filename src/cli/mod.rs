@@ -35,6 +35,7 @@ mod storage;
 mod token;
 mod trust_files;
 mod verify;
+mod when;
 
 /// OAuth 2.0 for machines: certificate-bound tokens, no shared secrets.
 #[derive(Debug, Parser)]

@@ -45,6 +45,7 @@ impl Flows {
         match self.authenticator.authenticate(presented, now).await {
             Ok(client) => {
                 known.client = Some(client.registration());
+                self.note_use(&client, now);
                 Ok(client)
             }
             Err(Denied { client, claimed, fault }) => {
@@ -52,6 +53,17 @@ impl Flows {
                 known.claimed_client_id = claimed.or(known.claimed_client_id.take());
                 Err(self.denied(fault.into(), context))
             }
+        }
+    }
+
+    /// What the client proved itself with is in use; who looks after renewals wants to know.
+    fn note_use(&self, client: &AuthenticatedClient, now: Timestamp) {
+        let client_id = &client.client().client_id;
+        if let Some(key) = client.key() {
+            self.usages.key(client_id, &key.thumbprint, key.kid.as_deref(), now);
+        }
+        if let Some(Ok(certificate)) = client.proven_certificate().map(PeerCert::leaf) {
+            self.usages.certificate(client_id, certificate, now);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::grant;
 use crate::metrics::Metrics;
 use crate::mint::Minter;
 use crate::revocation::Revocations;
+use crate::usage::Usages;
 
 mod caller;
 mod introspect;
@@ -41,6 +42,8 @@ pub struct Flows {
     pub minter: Minter,
     /// Knows what is no longer good.
     pub revocations: Arc<Revocations>,
+    /// Knows which credentials are in use.
+    pub usages: Arc<Usages>,
     /// Slows down who fails too often, and who asks too much.
     pub limits: Arc<Limits>,
     /// Where decisions are written down.

@@ -97,7 +97,7 @@ pub(super) fn make(
     now: Timestamp,
 ) -> Result<StoredKey, KeyFault> {
     let key = SigningKey::generate(algorithm).map_err(KeyFault::Make)?;
-    let kid = key.public_jwk("").thumbprint();
+    let kid = key.public_jwk("").thumbprint().to_string();
     let secret = sealing.seal(&kid, algorithm.as_str(), key.to_pkcs8_der());
     let secret = secret.map_err(|source| KeyFault::Seal { kid: kid.clone(), source })?;
     let algorithm = algorithm.as_str().to_owned();
@@ -120,7 +120,7 @@ pub(super) fn take(
         Some(newest) => candidates.iter().filter(fits).filter(|key| key.id > newest).min_by(|a, b| a.id.cmp(&b.id)),
         None => candidates.iter().filter(fits).max_by(|a, b| a.id.cmp(&b.id)),
     }?;
-    let kid = Jwk::published(next.public.clone(), algorithm, "")?.thumbprint();
+    let kid = Jwk::published(next.public.clone(), algorithm, "")?.thumbprint().to_string();
     let public = Jwk::published(next.public.clone(), algorithm, &kid)?;
     let secret = InModule { id: next.id.clone(), public }.secret();
     let algorithm = algorithm.as_str().to_owned();

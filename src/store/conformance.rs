@@ -20,6 +20,10 @@ use super::{
     Use, Written,
 };
 
+mod usage;
+
+pub use usage::{usage, uses_that_many_tell_at_once_are_all_there};
+
 /// The time at which everything here happens.
 pub const NOW: Timestamp = Timestamp::from_unix(1_795_375_800);
 

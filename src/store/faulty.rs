@@ -8,9 +8,10 @@ use certbind_proto::time::Timestamp;
 use tokio::sync::watch;
 
 use super::audit::{Appended, AuditChain, AuditLine, AuditQuery, AuditStore, FoundLine};
+use super::usage::Usage;
 use super::{
     BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
-    Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, Use, Written,
+    Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, UsageStore, Use, Written,
 };
 
 /// What goes wrong.
@@ -157,6 +158,16 @@ impl<S: AuditStore> AuditStore for FaultyStore<S> {
 
     fn drop_audit(&self, chain: String, through: i64) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(self.break_call(async move { self.inner.drop_audit(chain, through).await }))
+    }
+}
+
+impl<S: UsageStore> UsageStore for FaultyStore<S> {
+    fn note_uses(&self, uses: Vec<Usage>, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.note_uses(uses, now).await }))
+    }
+
+    fn uses_of(&self, client_ids: Vec<String>) -> BoxFuture<'_, Result<Vec<Usage>, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.uses_of(client_ids).await }))
     }
 }
 

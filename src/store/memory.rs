@@ -1,5 +1,6 @@
 //! The store engine that forgets on exit: for tests, and for a throw-away set-up. Never a fallback.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,10 +9,11 @@ use tokio::sync::watch;
 
 use super::audit::{self, Appended, AuditChain, AuditLine, AuditOrder, AuditQuery, AuditStore, FoundLine};
 use super::replay_index::{Known, ReplayIndex};
+use super::usage::{KEPT, KEPT_FOR, Usage};
 use super::{
     BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
-    Revisions, Revocation, RevocationStore, Revoked, RevokedId, StoreError, StoredClient, StoredKey, StoredKeys, Use,
-    Written,
+    Revisions, Revocation, RevocationStore, Revoked, RevokedId, StoreError, StoredClient, StoredKey, StoredKeys,
+    UsageStore, Use, Written,
 };
 
 /// Holds everything in this process.
@@ -22,6 +24,7 @@ pub struct MemoryStore {
     clients: Mutex<HashMap<String, ClientChange>>,
     revocations: Mutex<HashMap<(Revoked, RevokedId), (Revision, Revocation)>>,
     audit: Mutex<Vec<FoundLine>>,
+    usage: Mutex<HashMap<String, Vec<Usage>>>,
     changes: watch::Sender<Revisions>,
 }
 
@@ -35,6 +38,7 @@ impl MemoryStore {
             clients: Mutex::default(),
             revocations: Mutex::default(),
             audit: Mutex::default(),
+            usage: Mutex::default(),
             changes: watch::Sender::default(),
         }
     }
@@ -63,7 +67,10 @@ impl MemoryStore {
                 let client_id = client_id.clone();
                 ClientChange::Written(StoredClient { client_id, metadata, revision, created, updated: now })
             }
-            None => ClientChange::Removed { client_id: client_id.clone(), revision },
+            None => {
+                lock(&self.usage).remove(&client_id);
+                ClientChange::Removed { client_id: client_id.clone(), revision }
+            }
         };
         clients.insert(client_id, change);
         Written::Done(revision)
@@ -237,6 +244,36 @@ impl AuditStore for MemoryStore {
     }
 }
 
+impl UsageStore for MemoryStore {
+    fn note_uses(&self, uses: Vec<Usage>, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut held = lock(&self.usage);
+            for usage in uses {
+                let of_client = held.entry(usage.client_id.clone()).or_default();
+                match of_client.iter_mut().find(|known| known.credential.id() == usage.credential.id()) {
+                    Some(known) => {
+                        let last_used = known.last_used.max(usage.last_used);
+                        *known = Usage { last_used, ..usage };
+                    }
+                    None => of_client.push(usage),
+                }
+                of_client.sort_by_key(|usage| Reverse(usage.last_used));
+                of_client.truncate(KEPT);
+            }
+            held.values_mut().for_each(|uses| uses.retain(|usage| usage.last_used >= now.minus(KEPT_FOR)));
+            held.retain(|_, uses| !uses.is_empty());
+            Ok(())
+        })
+    }
+
+    fn uses_of(&self, client_ids: Vec<String>) -> BoxFuture<'_, Result<Vec<Usage>, StoreError>> {
+        Box::pin(async move {
+            let held = lock(&self.usage);
+            Ok(client_ids.iter().filter_map(|client_id| held.get(client_id)).flatten().cloned().collect())
+        })
+    }
+}
+
 fn is_same_place(one: &AuditLine, other: &AuditLine) -> bool {
     (&one.chain, one.seq) == (&other.chain, other.seq)
 }
@@ -285,5 +322,6 @@ mod tests {
         conformance::clients(&|| Arc::new(MemoryStore::new()));
         conformance::revocations(&|| Arc::new(MemoryStore::new()));
         conformance::audit(&|| Arc::new(MemoryStore::new()));
+        conformance::usage(&|| Arc::new(MemoryStore::new()));
     }
 }

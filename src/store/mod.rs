@@ -1,5 +1,5 @@
-//! What must outlive a request or a restart: used `jti`s (RFC 7523 §3), signing keys, clients, revocations, and
-//! audit lines where that is wanted.
+//! What must outlive a request or a restart: used `jti`s (RFC 7523 §3), signing keys, clients, revocations, audit lines
+//! where that is wanted, and, good to know, which credentials are in use.
 //!
 //! A store answers or fails; it never guesses. Whoever asks and gets a [`StoreError`] refuses the request:
 //! a token whose assertion is not on disk would be a token for whoever replays it.
@@ -16,6 +16,7 @@ mod replay_index;
 mod revocations;
 mod signing_keys;
 pub mod sqlite;
+pub mod usage;
 
 use std::error::Error;
 use std::future::Future;
@@ -29,11 +30,12 @@ pub use clients::{ClientChange, ClientStore, Expected, StoredClient, Written};
 pub use replay::{FirstUse, ReplayKey, ReplayStore, Use};
 pub use revocations::{Revocation, RevocationStore, Revoked, RevokedId};
 pub use signing_keys::{KeyStore, Replaced, Secret, StoredKey, StoredKeys};
+pub use usage::UsageStore;
 
 /// Everything that a server keeps, in one engine.
-pub trait Store: ReplayStore + KeyStore + ClientStore + RevocationStore + AuditStore + Changes {}
+pub trait Store: ReplayStore + KeyStore + ClientStore + RevocationStore + AuditStore + UsageStore + Changes {}
 
-impl<S: ReplayStore + KeyStore + ClientStore + RevocationStore + AuditStore + Changes> Store for S {}
+impl<S: ReplayStore + KeyStore + ClientStore + RevocationStore + AuditStore + UsageStore + Changes> Store for S {}
 
 /// The future of a store call.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
@@ -137,12 +136,12 @@ impl Jwk {
         self.alg.map_or(self.key.key_type().algorithms(), |alg| Algorithms::of(&[alg]))
     }
 
-    /// The SHA-256 thumbprint of the key, in base64url (RFC 7638 §3).
+    /// The SHA-256 thumbprint of the key (RFC 7638 §3).
     #[must_use]
-    pub fn thumbprint(&self) -> String {
+    pub fn thumbprint(&self) -> Thumbprint {
         let members = self.key.jwk_members().into_iter().map(|(name, value)| format!(r#""{name}":"{value}""#));
         let canonical = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
-        URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()))
+        Thumbprint::of(canonical.as_bytes())
     }
 
     /// The key as a JWK with `use`, and `alg`, `kid` and `x5c` where it has them.
@@ -307,12 +306,20 @@ impl JwkSet {
     /// # Errors
     /// [`JwsFault::AlgorithmNotAllowed`], [`JwsFault::KeyUnknown`], [`JwsFault::SignatureWrong`].
     pub fn verify(&self, parsed: &Parsed<'_>, allowed: Algorithms) -> Result<(), JwsFault> {
+        self.signer(parsed, allowed).map(drop)
+    }
+
+    /// The key of this set that made a signature, as [`Self::verify`] finds it.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn signer(&self, parsed: &Parsed<'_>, allowed: Algorithms) -> Result<&Jwk, JwsFault> {
         if !allowed.contains(parsed.header.alg) {
             return Err(JwsFault::AlgorithmNotAllowed);
         }
         let mut outcome = Err(JwsFault::KeyUnknown);
         for candidate in self.candidates(&parsed.header) {
-            outcome = parsed.verify(candidate.key());
+            outcome = parsed.verify(candidate.key()).map(|()| candidate);
             if outcome.is_ok() {
                 break;
             }

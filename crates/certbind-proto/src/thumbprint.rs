@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 /// The length of a thumbprint as text.
 pub const TEXT_LENGTH: usize = 43;
 
-/// The SHA-256 hash of a whole certificate in DER. Printed as base64url without padding.
+/// The SHA-256 hash of a whole certificate in DER, or of a public key as RFC 7638 §3 writes it. Printed as base64url without
+/// padding.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Thumbprint([u8; 32]);
@@ -32,8 +33,13 @@ impl Thumbprint {
     /// Of the certificate whose DER encoding this is.
     #[must_use]
     pub fn of_der(der: &[u8]) -> Self {
+        Self::of(der)
+    }
+
+    /// Of these octets, whatever they are.
+    pub(crate) fn of(octets: &[u8]) -> Self {
         let mut hash = [0; 32];
-        hash.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
+        hash.copy_from_slice(digest::digest(&digest::SHA256, octets).as_ref());
         Self(hash)
     }
 

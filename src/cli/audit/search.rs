@@ -160,7 +160,8 @@ impl Filter {
     }
 }
 
-fn thumbprint(text: &str) -> Result<Thumbprint, String> {
+/// A thumbprint, as tokens or openssl have it.
+pub(in crate::cli) fn thumbprint(text: &str) -> Result<Thumbprint, String> {
     let digits: String = text.chars().filter(|c| *c != ':').collect();
     let pairs = (0..digits.len()).step_by(2).map(|at| digits.get(at..at + 2));
     let bytes = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<Vec<u8>>>();

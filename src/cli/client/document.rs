@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use certbind_proto::cert::Certificate;
 use certbind_proto::json;
+use certbind_proto::jwk::Jwk;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Map, Value};
@@ -53,6 +54,24 @@ pub(super) fn key_set(path: &Path) -> anyhow::Result<Value> {
     let bytes = fs::read(path).with_context(|| format!("{}", path.display()))?;
     let set = json::parse_object(&bytes).with_context(|| format!("{} is no JSON object", path.display()))?;
     Ok(Value::Object(set))
+}
+
+/// The public keys in a file, one JWK or a set of them, each as it stands there.
+///
+/// # Errors
+/// When it cannot be read, is none, or holds a private key.
+pub(super) fn keys(path: &Path) -> anyhow::Result<Vec<(Map<String, Value>, Jwk)>> {
+    let Value::Object(document) = key_set(path)? else { return Ok(Vec::new()) };
+    let members = match document.get("keys") {
+        Some(keys) => keys.as_array().into_iter().flatten().filter_map(Value::as_object).cloned().collect(),
+        None => vec![document],
+    };
+    anyhow::ensure!(!members.is_empty(), "{} holds no key", path.display());
+    let read = |members: Map<String, Value>| {
+        let key = Jwk::parse(&members).with_context(|| format!("{}", path.display()))?;
+        Ok((members, key))
+    };
+    members.into_iter().map(read).collect()
 }
 
 /// The certificate in a file, PEM or DER; the first, where its issuers stand behind it.

@@ -12,6 +12,7 @@ use super::config::Output;
 use crate::config::Environment;
 
 mod create;
+mod credential;
 pub(super) mod document;
 mod edit;
 mod show;
@@ -33,6 +34,9 @@ pub(super) enum ClientCommand {
     Enable(NamedArgs),
     /// Remove a client.
     Delete(NamedArgs),
+    /// Look at what a client proves itself with, add a second key or certificate, remove the old one.
+    #[command(subcommand)]
+    Credential(credential::CredentialCommand),
     /// Run the server's own decision for a client and a certificate, and say which rule passed or failed.
     Explain(client_explain::ExplainArgs),
 }
@@ -97,6 +101,7 @@ pub(super) fn run(command: &ClientCommand, environment: &Environment, out: &mut 
             admin.connect(environment)?.delete(&path_of(client_id), &Condition::Any)?;
             done(out, admin.output, client_id, "deleted")
         }
+        ClientCommand::Credential(command) => credential::run(command, environment, out),
         ClientCommand::Explain(args) => client_explain::run(args, environment, out),
     }
 }

@@ -128,6 +128,7 @@ impl ServerAround {
             access,
             clients: parts.registry.clone(),
             keys: Arc::clone(&parts.keys),
+            usages: Arc::clone(&parts.usages),
             host: Arc::new(self),
             store: parts.store.clone(),
             clock: Arc::clone(&parts.platform.clock),

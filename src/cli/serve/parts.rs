@@ -35,6 +35,7 @@ use crate::registry::file::Watch;
 use crate::registry::stored::{Follow, StoredRegistry};
 use crate::registry::{Clients, Registry as _};
 use crate::store::{BoxFuture, FirstUse, ReplayStore, Store, StoreError, Use};
+use crate::usage::{Usages, Writing};
 
 /// What a server asks the machine for; tests give their own.
 #[derive(Clone)]
@@ -64,6 +65,7 @@ pub(super) struct Parts {
     pub(super) lines: Arc<AuditLog>,
     published: Arc<PublishedKeys>,
     pub(super) revoking: Arc<Revoking>,
+    pub(super) usages: Arc<Usages>,
     _expiry: Expiry,
 }
 
@@ -100,7 +102,8 @@ impl Parts {
         let all = registry.all();
         revoking.of_clients(&registry, all.iter().map(|client| client.client_id.as_str()), now);
         let published = Arc::new(PublishedKeys::new(settings::published_keys(config, fetch_roots))?);
-        Ok(Self { metrics, platform, registry, store, keys, jwks, lines, published, revoking, _expiry: expiry })
+        let usages = Arc::new(Usages::new(Arc::clone(&store) as _));
+        Ok(Self { metrics, platform, registry, store, keys, jwks, lines, published, revoking, usages, _expiry: expiry })
     }
 
     /// All that a request meets under this configuration.
@@ -142,6 +145,7 @@ impl Parts {
             grants: settings::grants(config),
             minter: Minter::new(Arc::clone(&self.keys), settings::tokens(config)),
             revocations: Arc::clone(&self.revoking.revocations),
+            usages: Arc::clone(&self.usages),
             limits: Arc::clone(limits),
             audit: self.lines.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -196,6 +200,11 @@ impl Parts {
             let in_force = live.load();
             in_force.endpoints.metadata.replace(&parts.metadata(&in_force.checked.config));
         })
+    }
+
+    /// Writes down now and then which credentials are in use.
+    pub(super) fn write_usages(&self) -> Writing {
+        self.usages.keep_written(Arc::clone(&self.platform.clock))
     }
 
     /// Tells what changes while the server runs.

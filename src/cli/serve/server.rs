@@ -26,9 +26,13 @@ use crate::metrics::Metrics;
 use crate::net::{self, Capacity, ConnInfo, HandshakeFault, Listener, Observer, Service, TlsVersion, Transport, tls};
 use crate::registry::file::Watch;
 use crate::registry::stored::Follow;
+use crate::usage::Writing;
 
 /// How many connections the operations listener takes.
 const MAX_OPS_CONNECTIONS: usize = 64;
+
+/// How long it may take at the end to write down which credentials were in use.
+const LAST_WRITE: Duration = Duration::from_secs(3);
 
 /// A running server.
 pub struct Server {
@@ -49,6 +53,7 @@ struct Watches {
     _certificates: Poll,
     _trust: Poll,
     _clients: (Watch, Follow),
+    _usages: Writing,
 }
 
 impl Server {
@@ -123,6 +128,9 @@ impl Server {
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         while self.listeners.join_next().await.is_some() {}
+        let Parts { usages, platform, .. } = &*self.reloader.parts;
+        // What is not written by then is lost: nobody waits for it.
+        let _ = tokio::time::timeout(LAST_WRITE, usages.write(platform.clock.now())).await;
         audit_log::finish(Arc::clone(&self.reloader.parts.lines)).await;
     }
 
@@ -204,6 +212,7 @@ fn follow(reloader: &Arc<Reloader>) -> io::Result<Watches> {
         _certificates: poll("certificates", |reloader, reporter| reloader.certificates.follow(reporter))?,
         _trust: poll("trust", Reloader::follow_trust)?,
         _clients: reloader.parts.follow_clients(&reporter),
+        _usages: reloader.parts.write_usages(),
     })
 }
 

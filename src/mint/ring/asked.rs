@@ -141,7 +141,7 @@ impl KeyRing {
             created: key.created,
             signs_from: key.activates,
             signs_until: life.signs_until.or(planned),
-            published_until: life.needed_until,
+            published_until: key.retired.or(life.needed_until),
         }
     }
 }

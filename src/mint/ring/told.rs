@@ -110,7 +110,7 @@ pub struct KeyInfo {
     pub signs_from: Timestamp,
     /// When its successor takes over, or is due to; it is not known when keys are rotated by hand.
     pub signs_until: Option<Timestamp>,
-    /// When its last token has expired, if `signs_until` is certain.
+    /// When its last token has expired, if `signs_until` is certain; when it was taken back, if it was.
     pub published_until: Option<Timestamp>,
 }
 

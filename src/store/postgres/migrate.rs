@@ -7,7 +7,8 @@ use tokio_postgres::Client;
 use super::{StoreError, fence};
 
 /// Step n leads from format n to format n + 1. A step that was released never changes.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("migrations/1.sql"), include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
 
 /// The newest format.
 pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;

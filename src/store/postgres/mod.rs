@@ -12,6 +12,7 @@ mod replay;
 mod shared;
 mod tables;
 mod url;
+mod usage;
 
 use std::error::Error as _;
 use std::fmt;
@@ -33,9 +34,10 @@ use self::connect::{Connection, Connector};
 use self::replay::Asked;
 use self::shared::Shared;
 use super::audit::{Appended, AuditChain, AuditLine, AuditQuery, AuditStore, FoundLine};
+use super::usage::Usage;
 use super::{
     BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
-    Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, Use, Written,
+    Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, UsageStore, Use, Written,
 };
 
 pub use url::UrlFault;
@@ -181,7 +183,7 @@ impl PostgresStore {
 }
 
 impl PostgresStore {
-    /// Has audit lines written or dropped, on the store's own runtime.
+    /// Has audit lines or uses written or dropped, beside what requests wait for, on the store's own runtime.
     fn write_aside<T: Send + 'static>(
         &self,
         work: impl for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
@@ -359,6 +361,18 @@ impl AuditStore for PostgresStore {
         self.write_aside(move |connection| {
             Box::pin(async move { audit::drop_through(&connection.client, &chain, through).await })
         })
+    }
+}
+
+impl UsageStore for PostgresStore {
+    fn note_uses(&self, uses: Vec<Usage>, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write_aside(move |connection| {
+            Box::pin(async move { usage::note(&mut connection.client, &uses, now).await })
+        })
+    }
+
+    fn uses_of(&self, client_ids: Vec<String>) -> BoxFuture<'_, Result<Vec<Usage>, StoreError>> {
+        self.ask(move |connection| Box::pin(async move { usage::of(&connection.client, &client_ids).await }))
     }
 }
 

@@ -150,6 +150,9 @@ pub(super) async fn write_client(
             &[&client_id, &metadata, &revision, &created.millis(), &now.millis()],
         )
         .await?;
+    if metadata.is_none() {
+        transaction.execute("DELETE FROM certbind.usage WHERE client_id = $1", &[&client_id]).await?;
+    }
     transaction
         .execute(
             "DELETE FROM certbind.clients WHERE metadata IS NULL AND updated < $1",

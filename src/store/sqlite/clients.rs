@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, par
 use super::super::{ClientChange, Expected, Revision, StoreError, StoredClient, Written};
 use super::checksum;
 use super::revisions::{self, Kind};
+use super::usage;
 
 /// How long it is remembered that a client was removed: a process that was halted for longer reads everything anew.
 const REMOVED_KEPT: Duration = Duration::from_secs(7 * 86_400);
@@ -59,6 +60,9 @@ pub(super) fn write(
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![client_id, metadata, revision, created.millis(), now.millis(), sum])?;
+    if metadata.is_none() {
+        usage::forget(&transaction, client_id)?;
+    }
     transaction
         .prepare_cached("DELETE FROM clients WHERE metadata IS NULL AND updated < ?1")?
         .execute([now.minus(REMOVED_KEPT).millis()])?;

@@ -14,6 +14,7 @@ mod revocations;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod wal;
 mod writer;
 
@@ -30,9 +31,10 @@ use tokio::sync::{oneshot, watch};
 use self::queue::Queue;
 use self::writer::{Call, Gauges, Reply, Writer};
 use super::audit::{Appended, AuditChain, AuditLine, AuditQuery, AuditStore, FoundLine};
+use super::usage::Usage;
 use super::{
     BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
-    Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, Use, Written,
+    Revisions, Revocation, RevocationStore, StoreError, StoredKey, StoredKeys, UsageStore, Use, Written,
 };
 
 /// How the engine is set up. Only the folder comes from the operator.
@@ -234,6 +236,16 @@ impl AuditStore for SqliteStore {
 
     fn drop_audit(&self, chain: String, through: i64) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.with_connection(move |connection| audit::drop_through(connection, &chain, through))
+    }
+}
+
+impl UsageStore for SqliteStore {
+    fn note_uses(&self, uses: Vec<Usage>, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.with_connection(move |connection| usage::note(connection, &uses, now))
+    }
+
+    fn uses_of(&self, client_ids: Vec<String>) -> BoxFuture<'_, Result<Vec<Usage>, StoreError>> {
+        self.look(move |connection| usage::of(connection, &client_ids))
     }
 }
 

@@ -13,11 +13,12 @@ use super::keys;
 const APPLICATION_ID: i64 = 0x6362_6e64;
 
 /// Step n leads from format n to format n + 1. A step that was released never changes.
-const MIGRATIONS: [Step; 4] = [
+const MIGRATIONS: [Step; 5] = [
     Step { sql: include_str!("migrations/1.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("migrations/2.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("migrations/3.sql"), then: keys::adopt },
     Step { sql: include_str!("migrations/4.sql"), then: |_| Ok(()) },
+    Step { sql: include_str!("migrations/5.sql"), then: |_| Ok(()) },
 ];
 
 /// One step: statements, and then what no statement can do.

@@ -13,11 +13,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use certbind_proto::thumbprint::Thumbprint;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
 use crate::store::conformance::{self, NOW, first_use, signing_key, soon, try_wait, wait};
+use crate::store::usage::Credential;
 use crate::store::{ReplayKey, Secret};
 
 fn data_dir() -> TempDir {
@@ -62,6 +64,7 @@ fn the_sqlite_store_conforms() {
     conformance::clients(&open);
     conformance::revocations(&open);
     conformance::audit(&open);
+    conformance::usage(&open);
 }
 
 #[test]
@@ -161,8 +164,7 @@ fn fault_27_a_newer_database_is_refused_and_left_alone() {
 fn back_to_format_1(dir: &TempDir, checksum: i64) {
     let database = database(dir);
     let (_, keys) = include_str!("migrations/1.sql").split_once("-- Private keys").unwrap();
-    let newer =
-        "DROP TABLE revisions; DROP TABLE clients; DROP TABLE revocations; DROP TABLE signing_keys; DROP TABLE audit;";
+    let newer = "DROP TABLE revisions; DROP TABLE clients; DROP TABLE revocations; DROP TABLE signing_keys; DROP TABLE audit; DROP TABLE usage;";
     database.execute_batch(&[newer, "--", keys].concat()).unwrap();
     let insert = "INSERT INTO signing_keys VALUES ('k1', 'ES256', x'6b6579', 1795375800000, ?1)";
     database.execute(insert, [checksum]).unwrap();
@@ -187,6 +189,34 @@ fn fault_27_a_database_of_an_older_format_is_brought_up_to_date_and_keeps_what_i
     let sealed = StoredKey { secret: Secret::Sealed(vec![7; 40]), ..wait(store.load()).keys[0].clone() };
     assert_eq!(wait(store.replace(0, vec![sealed])), Replaced::Yes(1));
     assert!(!is_on_disk(&dir, b"ES256key") && !is_on_disk(&dir, b"pkcs8key"), "not from the older table either");
+}
+
+/// Each older format, made from the newest by taking away what came later.
+#[test]
+fn fault_27_a_database_of_format_3_or_4_gets_what_came_later_and_keeps_its_clients_and_keys() {
+    for (format, newer) in [(3, "DROP TABLE usage; DROP TABLE audit"), (4, "DROP TABLE usage")] {
+        of_an_older_format(format, newer);
+    }
+}
+
+fn of_an_older_format(format: u32, newer: &str) {
+    let dir = data_dir();
+    let keys = vec![signing_key("k1", "ES256")];
+    {
+        let store = open(&dir);
+        assert_eq!(wait(store.replace(0, keys.clone())), Replaced::Yes(1));
+        wait(store.put_client("billing".into(), "{}".into(), Expected::Absent, NOW));
+    }
+    database(&dir).execute_batch(newer).unwrap();
+    database(&dir).pragma_update(None, "user_version", format).unwrap();
+    let store = open(&dir);
+    assert_eq!(wait(store.load()), StoredKeys { revision: 1, keys });
+    assert_eq!(wait(store.clients_since(0)).len(), 1);
+    let key = Credential::Key { thumbprint: Thumbprint::of_der(b"k"), kid: Some("k".to_owned()) };
+    let uses = vec![Usage { client_id: "billing".into(), credential: key, last_used: NOW }];
+    wait(store.note_uses(uses.clone(), NOW));
+    drop(store);
+    assert_eq!(wait(open(&dir).uses_of(vec!["billing".into()])), uses, "and a restart forgets none of it");
 }
 
 /// Whether these bytes are anywhere in the files of the store, as they are on disk now.

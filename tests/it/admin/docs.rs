@@ -16,6 +16,7 @@ async fn the_commands_of_the_page_go_as_it_says() {
     let folder = site.site.dir();
     fs::copy(site.site.path("clients/billing.pem"), folder.join("invoices.pem")).unwrap();
     fs::copy(site.site.path("clients/ledger.pem"), folder.join("archive.pem")).unwrap();
+    fs::copy(site.site.path("clients/billing.pem"), folder.join("archive-new.pem")).unwrap();
     fs::create_dir(folder.join("wanted")).unwrap();
     let wanted =
         fs::read_to_string(site.site.path("clients.d/billing.toml")).unwrap().replace("\"billing\"", "\"kept\"");

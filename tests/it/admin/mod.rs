@@ -2,6 +2,7 @@
 
 mod changes;
 mod cli;
+mod credentials;
 pub(crate) mod docs;
 mod keys;
 mod listing;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use certbind::store::conformance::{self, NOW, first_use, signing_key, soon, try_wait, wait};
 use certbind::store::postgres::{Loss, MAX_ENTRIES, PostgresStore, Settings, Target};
-use certbind::store::{Changes as _, FirstUse, KeyStore as _, Replaced, ReplayKey, ReplayStore as _, StoreError, Use};
+use certbind::store::{
+    Changes as _, FirstUse, KeyStore as _, Replaced, ReplayKey, ReplayStore as _, StoreError, UsageStore as _, Use,
+};
 use certbind_proto::time::FixedClock;
 use tokio::runtime::Runtime;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -53,6 +55,7 @@ fn the_postgres_store_conforms() {
     conformance::clients(&fresh);
     conformance::revocations(&fresh);
     conformance::audit(&fresh);
+    conformance::usage(&fresh);
 }
 
 #[test]
@@ -65,6 +68,7 @@ fn r7523_3_7b_servers_that_share_a_database_accept_one_of_200_copies() {
     }
     conformance::one_change_of_many_at_once(&servers);
     conformance::one_of_many_creates_a_client(&servers);
+    conformance::uses_that_many_tell_at_once_are_all_there(&servers);
 }
 
 #[test]
@@ -130,6 +134,25 @@ fn fault_27_tables_of_a_newer_version_or_of_another_program_are_refused_and_left
     database.execute("CREATE SCHEMA certbind; CREATE TABLE certbind.theirs (x integer)");
     assert!(matches!(try_open(settings(&database.url())), Err(StoreError::ForeignSchema)));
     assert_eq!(database.number("SELECT count(*) FROM pg_tables WHERE schemaname = 'certbind'"), 1);
+}
+
+#[test]
+fn fault_27_tables_of_an_older_format_get_what_came_later_and_keep_what_they_hold() {
+    for (format, newer) in
+        [(1, "DROP TABLE certbind.usage; DROP TABLE certbind.audit"), (2, "DROP TABLE certbind.usage")]
+    {
+        of_an_older_format(format, newer);
+    }
+}
+
+fn of_an_older_format(format: u32, newer: &str) {
+    let database = cluster::database();
+    assert_eq!(first_use(&*open(&database), key(1), soon(), NOW), FirstUse::Yes);
+    database.execute(&format!("{newer}; UPDATE certbind.format SET version = {format}"));
+    let store = open(&database);
+    assert_eq!(first_use(&*store, key(1), soon(), NOW), FirstUse::No);
+    assert_eq!(wait(store.uses_of(vec!["billing".into()])), []);
+    assert!(database.number("SELECT version::bigint FROM certbind.format") > format.into());
 }
 
 #[test]

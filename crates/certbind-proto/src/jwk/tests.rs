@@ -43,7 +43,7 @@ fn rfc7638_key() -> Map<String, Value> {
 #[test]
 fn rfc7638_3_1_the_thumbprint_of_its_example() {
     let key = Jwk::parse(&rfc7638_key()).unwrap();
-    assert_eq!(key.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    assert_eq!(key.thumbprint().to_string(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
 }
 
 #[test]
