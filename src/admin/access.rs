@@ -10,6 +10,7 @@ use super::problem::Problem;
 use crate::authn::trust::TrustGroup;
 use crate::authn::{ChainFault, check_chain};
 use crate::net::ConnInfo;
+use crate::revocation::Revocations;
 
 /// What somebody may do. Each role may do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +78,12 @@ impl Access {
     ///
     /// # Errors
     /// Nobody that may ask.
-    pub(super) fn identify(&self, connection: &ConnInfo, now: Timestamp) -> Result<Actor, Problem> {
+    pub(super) fn identify(
+        &self,
+        connection: &ConnInfo,
+        revocations: &Revocations,
+        now: Timestamp,
+    ) -> Result<Actor, Problem> {
         match self {
             // The mode of the socket keeps others out; this is for the day when somebody changes it.
             Self::Owner { uid } => match connection.process {
@@ -89,6 +95,10 @@ impl Access {
             Self::Certificate { trust, allow } => {
                 let peer = connection.certificate.as_deref().ok_or(ChainFault::Missing)?;
                 check_chain(peer, trust, now)?;
+                // Whoever revoked it by its thumbprint did not ask what else it is good for.
+                if revocations.is_certificate_revoked(peer.thumbprint(), now) {
+                    return Err(ChainFault::Revoked.into());
+                }
                 let leaf = peer.leaf().map_err(ChainFault::from)?;
                 let allow = allow.load();
                 let named = allow.iter().filter(|administrator| administrator.subject.check(leaf).is_ok());
@@ -110,17 +120,19 @@ mod tests {
 
     use super::*;
     use crate::net::Process;
+    use crate::store::memory::MemoryStore;
 
     #[test]
     fn only_the_owner_and_root_are_let_in_over_the_socket() {
         let access = Access::Owner { uid: Some(1000) };
         let now = Timestamp::from_unix(0);
+        let revocations = Revocations::none_yet(Arc::new(MemoryStore::new()));
         for (uid, name) in [(Some(1000), Some("uid:1000")), (Some(0), Some("uid:0")), (Some(1001), None), (None, None)]
         {
             let process = uid.map(|uid| Process { uid, pid: None });
             let peer = SocketAddr::from(([0; 4], 0));
             let connection = ConnInfo { listener: "admin".into(), peer, process, tls: None, certificate: None };
-            let actor = access.identify(&connection, now).ok();
+            let actor = access.identify(&connection, &revocations, now).ok();
             assert_eq!(actor, name.map(|name| Actor { name: name.to_owned(), role: Role::Admin }));
         }
     }

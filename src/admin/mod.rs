@@ -9,6 +9,7 @@
 //! | `clients` | what is asked for | what is there, or a change of it |
 //! | `credentials` | what is asked for | what clients prove themselves with, and when they last did |
 //! | `keys` | what is asked for | the signing keys, or another one, or one less |
+//! | `revocations` | what shall be revoked | it is, everywhere; and all that is |
 //! | `server` | the server around it | how it stands, whom it trusts |
 //! | `problem` | why not | status and `application/problem+json` (RFC 9457) |
 //! | `openapi` | the table of operations | the document that describes them |
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use certbind_proto::entropy::Entropy;
+use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::{Clock, Timestamp};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -28,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::mint::ring::KeyRing;
 use crate::net::{ConnInfo, PeerCert, Reply};
 use crate::registry::Clients;
+use crate::revocation::Revocations;
 use crate::store::ClientStore;
 use crate::usage::Usages;
 
@@ -45,6 +48,7 @@ mod problem;
 mod query;
 mod reply;
 mod resource;
+mod revocations;
 mod server;
 
 pub use access::{Access, Actor, Administrator, Role};
@@ -52,6 +56,7 @@ pub use host::{Host, Reloaded, Standing};
 pub use openapi::document as openapi_document;
 pub use operation::{OPERATIONS, Operation, OperationId};
 pub use problem::Problem;
+pub use revocations::RevocationFault;
 
 use operation::{Matched, Named};
 
@@ -63,6 +68,8 @@ pub struct Admin {
     pub clients: Clients,
     /// The signing keys.
     pub keys: Arc<KeyRing>,
+    /// What is revoked.
+    pub revocations: Arc<Revocations>,
     /// Which credentials are in use.
     pub usages: Arc<Usages>,
     /// The server around it.
@@ -93,6 +100,7 @@ pub(crate) struct Asked {
     operation: Option<OperationId>,
     client_id: Option<String>,
     kid: Option<String>,
+    thumbprint: Option<Thumbprint>,
 }
 
 impl Admin {
@@ -122,6 +130,7 @@ impl Admin {
             operation: None,
             client_id: None,
             kid: None,
+            thumbprint: None,
         }
     }
 
@@ -131,7 +140,7 @@ impl Admin {
         connection: &ConnInfo,
         asked: &mut Asked,
     ) -> Result<Reply, Problem> {
-        let actor = self.access.identify(connection, asked.now)?;
+        let actor = self.access.identify(connection, &self.revocations, asked.now)?;
         let role = actor.role;
         asked.actor = Some(actor);
         // There are no cookies, but a browser shows its user's certificate to whoever has it asked.
@@ -164,6 +173,8 @@ impl Admin {
             OperationId::ListKeys => self.list_keys(&request, asked),
             OperationId::RotateKeys => self.rotate_keys(&request, asked).await,
             OperationId::RetireKey => self.retire_key(&request, &name, asked).await,
+            OperationId::ListRevocations => self.list_revocations(&request, asked),
+            OperationId::Revoke => self.revoke(request, asked).await,
             OperationId::ReadStatus => self.read_status(&request, asked),
             OperationId::ListTrustAnchors => self.list_trust_anchors(&request),
             OperationId::Reload => self.reload(&request, asked).await,
@@ -210,6 +221,7 @@ impl Asked {
             listener: Some(self.listener.to_string()),
             actor: self.actor.as_ref().map(|actor| actor.name.clone()),
             client_id: self.client_id.as_deref().map(peer_text),
+            cnf_x5t_s256: self.thumbprint.as_ref().map(ToString::to_string),
             cert_subject: certificate.map(|certificate| peer_text(&certificate.subject)),
             cert_serial: certificate.map(|certificate| peer_text(&certificate.serial)),
             cert_not_after: certificate.map(|certificate| certificate.not_after.clone()),

@@ -9,7 +9,9 @@ use super::body::{JSON, MERGE_PATCH};
 use super::operation::{OPERATIONS, Operation, OperationId};
 use super::query::{DEFAULT_LIMIT, MAX_LIMIT};
 use super::resource::Source;
+use super::revocations;
 use crate::registry::names::{CERTBIND, CLIENT, Kind, Member};
+use crate::revocation::Revoked;
 
 mod answers;
 
@@ -69,6 +71,7 @@ fn body(id: OperationId) -> Option<(&'static str, &'static str)> {
     match id {
         OperationId::CreateClient | OperationId::ReplaceClient => Some((JSON, "Registration")),
         OperationId::ChangeClient => Some((MERGE_PATCH, "RegistrationPatch")),
+        OperationId::Revoke => Some((JSON, "RevocationRequest")),
         OperationId::ListClients
         | OperationId::ReadClient
         | OperationId::DeleteClient
@@ -79,6 +82,7 @@ fn body(id: OperationId) -> Option<(&'static str, &'static str)> {
         | OperationId::ListKeys
         | OperationId::RotateKeys
         | OperationId::RetireKey
+        | OperationId::ListRevocations
         | OperationId::ReadStatus
         | OperationId::ListTrustAnchors
         | OperationId::Reload
@@ -110,9 +114,15 @@ fn parameters(id: OperationId) -> Vec<Value> {
         OperationId::RotateKeys | OperationId::RetireKey => {
             vec![query("dry_run", json!({ "type": "boolean", "default": false }), "Only say what it would come to")]
         }
+        OperationId::ListRevocations => vec![
+            query("limit", limit(), "The most revocations of a page"),
+            query("cursor", json!({ "type": "string" }), "The next_cursor of the page before"),
+            query("kind", json!({ "enum": Revoked::ALL.map(Revoked::as_str) }), "Only those of this kind"),
+        ],
         OperationId::CreateClient
         | OperationId::ReadCredentials
         | OperationId::ListKeys
+        | OperationId::Revoke
         | OperationId::ReadStatus
         | OperationId::ListTrustAnchors
         | OperationId::Reload
@@ -124,11 +134,14 @@ fn query(name: &str, schema: Value, meaning: &str) -> Value {
     json!({ "name": name, "in": "query", "schema": schema, "description": meaning })
 }
 
+fn limit() -> Value {
+    json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT })
+}
+
 fn listing() -> Vec<Value> {
-    let limit = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT });
     let labels = json!({ "type": "array", "items": { "type": "string", "pattern": "=" } });
     vec![
-        query("limit", limit, "The most clients of a page"),
+        query("limit", limit(), "The most clients of a page"),
         query("cursor", json!({ "type": "string" }), "The next_cursor of the page before"),
         query("state", json!({ "enum": ["active", "disabled"] }), "Only clients in this state"),
         query("method", json!({ "enum": methods() }), "Only clients of this authentication method"),
@@ -155,6 +168,8 @@ fn success(id: OperationId) -> Vec<(u16, Option<&'static str>, &'static [&'stati
         OperationId::ListKeys => vec![(200, Some("SigningKeys"), &[])],
         OperationId::RotateKeys => vec![(200, Some("Rotation"), &[])],
         OperationId::RetireKey => vec![(200, Some("Retirement"), &[])],
+        OperationId::ListRevocations => vec![(200, Some("RevocationPage"), &["Link"])],
+        OperationId::Revoke => vec![(200, Some("Revocation"), &[])],
         OperationId::ReadStatus => vec![(200, Some("Status"), &[])],
         OperationId::ListTrustAnchors => vec![(200, Some("TrustGroups"), &[])],
         OperationId::Reload => vec![(200, Some("Reloaded"), &[])],
@@ -168,13 +183,13 @@ fn failures(id: OperationId) -> Vec<u16> {
     if id.is_change() {
         failures.push(503);
     }
-    if id.is_change() && id != OperationId::Reload {
+    if id.is_change() && !matches!(id, OperationId::Reload | OperationId::Revoke) {
         failures.push(409);
     }
     if matches!(id, OperationId::RotateKeys | OperationId::RetireKey) {
         failures.push(500);
     }
-    if is_of_one_client(id) || id == OperationId::RetireKey {
+    if is_of_one_client(id) || matches!(id, OperationId::RetireKey | OperationId::Revoke) {
         failures.push(404);
     }
     if id.is_change() && is_of_one_client(id) {
@@ -245,6 +260,9 @@ fn schemas() -> Value {
         "CredentialsPage": answers::with_uses(answers::credentials_page()),
         "Document": { "type": "object" },
         "Problem": answers::problem(),
+        "Revocation": revocations::schema::shown(),
+        "RevocationPage": revocations::schema::page(&reference("Revocation")),
+        "RevocationRequest": revocations::schema::wanted(),
         "Retirement": answers::retirement(),
         "Rotation": answers::rotation(),
         "SigningKeys": answers::signing_keys(),

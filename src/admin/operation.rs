@@ -49,6 +49,10 @@ pub enum OperationId {
     RotateKeys,
     /// A signing key less, at once.
     RetireKey,
+    /// What is revoked, page by page.
+    ListRevocations,
+    /// A certificate, or what a client has by now, is no longer good.
+    Revoke,
     /// How the server stands.
     ReadStatus,
     /// Whom it trusts.
@@ -77,6 +81,8 @@ impl OperationId {
             Self::ListKeys => "list_keys",
             Self::RotateKeys => "rotate_keys",
             Self::RetireKey => "retire_key",
+            Self::ListRevocations => "list_revocations",
+            Self::Revoke => "revoke",
             Self::ReadStatus => "read_status",
             Self::ListTrustAnchors => "list_trust_anchors",
             Self::Reload => "reload",
@@ -93,6 +99,7 @@ impl OperationId {
             | Self::ReadCredentials
             | Self::ListCredentials
             | Self::ListKeys
+            | Self::ListRevocations
             | Self::ReadStatus
             | Self::ListTrustAnchors
             | Self::ReadOpenApi => false,
@@ -104,11 +111,13 @@ impl OperationId {
             | Self::EnableClient
             | Self::RotateKeys
             | Self::RetireKey
+            | Self::Revoke
             | Self::Reload => true,
         }
     }
 }
 
+const REVOCATIONS: &str = "/admin/v1/revocations";
 const CLIENTS: &str = "/admin/v1/clients";
 const CLIENT: &str = "/admin/v1/clients/{client_id}";
 
@@ -168,6 +177,14 @@ pub const OPERATIONS: &[Operation] = &[
         "/admin/v1/keys/{kid}/retire",
         Role::Admin,
         "Take a signing key back: from now on it neither signs nor is it published",
+    ),
+    operation(OperationId::ListRevocations, "GET", REVOCATIONS, Role::Viewer, "List what is revoked, page by page"),
+    operation(
+        OperationId::Revoke,
+        "POST",
+        REVOCATIONS,
+        Role::Operator,
+        "Revoke a certificate for good, or all tokens that a client has by now",
     ),
     operation(OperationId::ReadStatus, "GET", "/admin/v1/status", Role::Viewer, "See how the server stands"),
     operation(

@@ -4,6 +4,7 @@ use certbind_proto::time::Timestamp;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::revocations::RevocationFault;
 use crate::authn::ChainFault;
 use crate::mint::lifecycle::RotateFault;
 use crate::mint::ring::{KeysError, RetireError, RotateError};
@@ -60,6 +61,10 @@ pub enum Problem {
     PreconditionMissing,
     /// A parameter of the query is unknown, repeated or malformed.
     QueryMalformed(Option<&'static str>),
+    /// What shall be revoked is not said as it must be, for all of this.
+    RevocationInvalid(Vec<RevocationFault>),
+    /// As many revocations are in force as verifiers take.
+    RevocationsFull,
     /// The role of whoever asks is too low.
     RoleInsufficient,
     /// The security module does not answer.
@@ -137,6 +142,8 @@ impl Problem {
             Self::NextKeyPublished { .. } => "next_key_published",
             Self::PreconditionMissing => "precondition_missing",
             Self::QueryMalformed(_) => "query_malformed",
+            Self::RevocationInvalid(_) => "revocation_invalid",
+            Self::RevocationsFull => "revocations_full",
             Self::RoleInsufficient => "role_insufficient",
             Self::SignerUnavailable => "signer_unavailable",
             Self::SigningFailed => "signing_failed",
@@ -165,7 +172,8 @@ impl Problem {
             | Self::ClientOther
             | Self::ConditionMalformed
             | Self::MetadataInvalid(_)
-            | Self::QueryMalformed(_) => StatusCode::BAD_REQUEST,
+            | Self::QueryMalformed(_)
+            | Self::RevocationInvalid(_) => StatusCode::BAD_REQUEST,
             Self::AdminCertificate(_) | Self::AdminUnknown | Self::AskedByPage | Self::RoleInsufficient => {
                 StatusCode::FORBIDDEN
             }
@@ -183,7 +191,7 @@ impl Problem {
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::PreconditionMissing => StatusCode::PRECONDITION_REQUIRED,
             Self::SigningFailed => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::AuditUnavailable | Self::SignerUnavailable | Self::StoreUnavailable => {
+            Self::AuditUnavailable | Self::RevocationsFull | Self::SignerUnavailable | Self::StoreUnavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -213,6 +221,8 @@ impl Problem {
             Self::NextKeyPublished { .. } => "The next signing key is published already.",
             Self::PreconditionMissing => "Say which state you change: If-Match with the ETag, or *.",
             Self::QueryMalformed(_) => "A parameter of the query is unknown, repeated or malformed.",
+            Self::RevocationInvalid(_) => "Nothing is revoked: what was meant is not clear.",
+            Self::RevocationsFull => "As many revocations are in force as resource servers take.",
             Self::RoleInsufficient => "Your role does not permit this.",
             Self::SignerUnavailable => "The security module with the signing keys does not answer.",
             Self::SigningFailed => "A signing key cannot be made or read.",
@@ -246,7 +256,13 @@ impl Problem {
             Self::AdminCertificate(_) => members["reason"] = self.fact().into(),
             Self::MetadataInvalid(complaints) => {
                 members["error"] = "invalid_client_metadata".into();
+                let of = |member: String| pointer(&member).replacen('.', "/", 1);
+                let error = |complaint: &Complaint| error(&complaint.to_string(), complaint.member().map(of));
                 members["errors"] = complaints.iter().map(error).collect();
+            }
+            Self::RevocationInvalid(faults) => {
+                let error = |fault: &RevocationFault| error(&fault.to_string(), fault.member().map(pointer));
+                members["errors"] = faults.iter().map(error).collect();
             }
             Self::QueryMalformed(Some(parameter)) => members["parameter"] = (*parameter).into(),
             Self::NextKeyPublished { kid, signs_from } => {
@@ -268,12 +284,17 @@ impl From<ChainFault> for Problem {
 }
 
 /// One thing that is wrong, with the member that it is about.
-fn error(complaint: &Complaint) -> Value {
-    let mut error = json!({ "detail": complaint.to_string() });
-    if let Some(member) = complaint.member() {
-        error["pointer"] = format!("#/{}", member.replace('~', "~0").replace('/', "~1").replacen('.', "/", 1)).into();
+fn error(detail: &str, pointer: Option<String>) -> Value {
+    let mut error = json!({ "detail": detail });
+    if let Some(pointer) = pointer {
+        error["pointer"] = pointer.into();
     }
     error
+}
+
+/// A member as a JSON Pointer in a fragment (RFC 6901 §6).
+fn pointer(member: &str) -> String {
+    format!("#/{}", member.replace('~', "~0").replace('/', "~1"))
 }
 
 #[cfg(test)]

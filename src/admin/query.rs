@@ -93,7 +93,7 @@ pub(super) fn next<B>(request: &Request<B>, cursor: &str) -> String {
     format!("{}?{}", uri.path(), query.join("&"))
 }
 
-fn read_cursor(cursor: &str) -> Option<String> {
+pub(super) fn read_cursor(cursor: &str) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
 }
 
@@ -130,7 +130,7 @@ pub(super) fn none<B>(request: &Request<B>) -> Result<(), Problem> {
     if request.uri().query().is_some() { Err(Problem::QueryMalformed(None)) } else { Ok(()) }
 }
 
-fn parameters(query: Option<&str>) -> Result<Vec<(String, String)>, Problem> {
+pub(super) fn parameters(query: Option<&str>) -> Result<Vec<(String, String)>, Problem> {
     let decode = |text: &str| decode(&text.replace('+', " ")).ok_or(Problem::QueryMalformed(None));
     let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
     parts

@@ -8,7 +8,7 @@ use super::Exit;
 use crate::config::Environment;
 
 mod files;
-mod search;
+pub(super) mod search;
 mod show;
 mod tail;
 mod verify;

@@ -162,7 +162,7 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "certificate_revoked",
-        "A revocation list of the trust group lists the certificate or one of its issuers.",
+        "A revocation list of the trust group lists the certificate or one of its issuers, or an administrator has revoked it by its thumbprint.",
         "Issue a new certificate; remove the entry only if it was made by mistake.",
     ),
     reason(
@@ -371,6 +371,11 @@ pub const REASONS: &[Reason] = &[
         "Add it to [certbind] audiences, spelt alike.",
     ),
     reason(
+        "revocation_invalid",
+        "A request to revoke does not name exactly one certificate or client, or not as it must be named.",
+        "`errors` in the answer says what is wrong, member by member. Nothing was revoked.",
+    ),
+    reason(
         "revocation_stale",
         "The resource server does not know what the issuer revoked lately: it has no list, one that is too old, or no answer about the token. The token itself may be good, so the answer is 503.",
         "Look whether the resource server reaches the issuer, and whether the issuer reaches its store: without it the list grows old. docs/revocation.md says how long that is borne.",
@@ -382,7 +387,7 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "revocations_full",
-        "As many revocations are in force as the published list may hold, so a client's own was not taken. Those by operators and revocation lists still are.",
+        "As many revocations are in force as the published list may hold, so a client's own was not taken. There is room for 40,000 more by administrators; what revocation lists say is always taken.",
         "Find the client that revokes without end in the audit log, or shorten tokens.lifetime: a revocation is kept until its token is over.",
     ),
     reason(

@@ -29,6 +29,7 @@ mod poll;
 mod print;
 mod report;
 mod revocation_list;
+mod revoke;
 mod signing_keys;
 mod status;
 mod storage;
@@ -64,6 +65,8 @@ enum Command {
     /// Look at the signing keys, rotate them, take one back.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Revoke a certificate for good, or all tokens that a client has by now.
+    Revoke(Box<revoke::RevokeArgs>),
     /// Look at the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -165,6 +168,7 @@ fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
 
         Command::Client(command) => client::run(&command, environment, out),
         Command::Key(command) => key::run(&command, environment, out),
+        Command::Revoke(args) => revoke::run(&args, environment, out),
         Command::Apply(args) => apply::apply(&args, environment, out),
         Command::Diff(args) => apply::diff(&args, environment, out),
         Command::Status(args) => status::status(&args, environment, out),

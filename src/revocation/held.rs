@@ -1,6 +1,6 @@
 //! What was revoked and is not over, each by what it concerns.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use certbind_proto::access_token::AccessToken;
@@ -76,6 +76,28 @@ impl Held {
         let until = |what| current(what).map(|held| (id(held), held.revoked)).collect();
         let tokens = current(Revoked::Token).map(id).collect();
         Entries::new(tokens, until(Revoked::Certificate), until(Revoked::Client))
+    }
+
+    /// The first so many that are not over, of this kind or of all, behind this one. However many there are, no more than
+    /// that are kept.
+    pub(super) fn page(
+        &self,
+        kind: Option<Revoked>,
+        after: Option<&(Revoked, RevokedId)>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Vec<Revocation> {
+        let mut page = BTreeMap::new();
+        for (key, held) in &self.revocations {
+            let is_wanted = kind.is_none_or(|kind| kind == held.what) && now <= held.keep_until;
+            if is_wanted && after.is_none_or(|after| key > after) {
+                page.insert(*key, *held);
+                if page.len() > limit {
+                    page.pop_last();
+                }
+            }
+        }
+        page.into_values().collect()
     }
 
     /// How many there are.

@@ -19,14 +19,21 @@ use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
 use tokio::sync::Notify;
 
-use crate::store::{Revocation, RevocationStore, RevokedId, StoreError};
+use crate::store::{RevocationStore, StoreError};
 
-pub use crate::store::Revoked;
+pub use crate::store::{Revocation, Revoked, RevokedId};
 pub use follow::Following;
 use held::Held;
 
 /// How many revocations are held before clients' own are refused: 20 MB here, 6 MB for whoever fetches the list.
 const MAX_HELD: usize = 200_000;
+
+/// How many more are held before those of administrators are refused as well: a list that verifiers no longer take would
+/// stop every one of them.
+const MORE_OF_ADMINISTRATORS: usize = 40_000;
+
+/// The end of what has none (RFC 5280 §4.1.2.5): 9999-12-31T23:59:59Z.
+pub const FOR_GOOD: Timestamp = Timestamp::from_unix(253_402_300_799);
 
 /// No token lives longer (`tokens.lifetime` is at most a day), whatever was configured when it was made.
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -110,30 +117,33 @@ impl Revocations {
         }
         let keep_until = token.exp.plus(LATEST_ACCEPTANCE);
         let id = RevokedId::of_token(&token.jti);
-        Ok(self.revoke(Revocation { what: Revoked::Token, id, revoked: now, keep_until }, now).await?)
+        self.revoke(Revocation { what: Revoked::Token, id, revoked: now, keep_until }, now).await?;
+        Ok(())
     }
 
     /// Revokes a certificate, durably: every token that is bound to it, whenever that was made, and authentication with
-    /// it. `keep_until` is its `notAfter` where that is known; after that it is forgotten.
+    /// it. At `keep_until` it is forgotten: by then nobody may take the certificate any more, nor a token of it.
     ///
     /// # Errors
-    /// The store does not say that it has it.
+    /// [`NotRevoked`]; whether it is revoked is not known when the store failed.
     pub async fn revoke_certificate(
         &self,
         thumbprint: &Thumbprint,
         keep_until: Timestamp,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Revocation, NotRevoked> {
+        self.has_room_for_administrators()?;
         // Tokens that another server makes before it hears of this are revoked as well.
-        self.revoke(of_certificate(thumbprint, keep_until, keep_until), now).await
+        Ok(self.revoke(of_certificate(thumbprint, keep_until, keep_until), now).await?)
     }
 
     /// Revokes every token that a client has by now, durably. It may get new ones.
     ///
     /// # Errors
-    /// The store does not say that it has it.
-    pub async fn revoke_tokens_of(&self, client_id: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.revoke(of_client(client_id, now), now).await
+    /// [`NotRevoked`]; whether they are revoked is not known when the store failed.
+    pub async fn revoke_tokens_of(&self, client_id: &str, now: Timestamp) -> Result<Revocation, NotRevoked> {
+        self.has_room_for_administrators()?;
+        Ok(self.revoke(of_client(client_id, now), now).await?)
     }
 
     /// A certificate was found to be revoked: the tokens that it has are no longer good, the last of which ends at
@@ -157,6 +167,18 @@ impl Revocations {
     #[must_use]
     pub fn is_certificate_revoked(&self, thumbprint: &Thumbprint, now: Timestamp) -> bool {
         self.read().certificate(thumbprint, now).is_some_and(|held| now < held.revoked)
+    }
+
+    /// Those that are in force, by kind and id: the first so many, of this kind or of all, behind this one.
+    #[must_use]
+    pub fn page(
+        &self,
+        kind: Option<Revoked>,
+        after: Option<&(Revoked, RevokedId)>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Vec<Revocation> {
+        self.read().page(kind, after, limit, now)
     }
 
     /// How many revocations are held.
@@ -185,10 +207,14 @@ impl Revocations {
         Some(Published { as_of: held.as_of?, edition: held.edition, entries: held.entries(now) })
     }
 
-    async fn revoke(&self, revocation: Revocation, now: Timestamp) -> Result<(), StoreError> {
+    fn has_room_for_administrators(&self) -> Result<(), NotRevoked> {
+        if self.len() < MAX_HELD + MORE_OF_ADMINISTRATORS { Ok(()) } else { Err(NotRevoked::Full) }
+    }
+
+    /// Gives it as it is in force now, which may be more than what was asked for.
+    async fn revoke(&self, revocation: Revocation, now: Timestamp) -> Result<Revocation, StoreError> {
         self.store.revoke(revocation, now).await?;
-        self.write().add(revocation);
-        Ok(())
+        Ok(self.write().add(revocation))
     }
 
     fn enforce(&self, revocation: Revocation) {

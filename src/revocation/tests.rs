@@ -134,6 +134,37 @@ async fn attack_22_clients_cannot_make_the_list_longer_than_it_may_be() {
     }
     assert!(matches!(revocations.revoke_token(&token("a"), NOW).await, Err(NotRevoked::Full)));
     assert!(store.revocations_since(0, NOW).await.unwrap().is_empty());
+
+    // There is still room for what administrators revoke, until verifiers would not take the list any more.
+    revocations.revoke_tokens_of("billing", NOW).await.unwrap();
+    for n in 0..MORE_OF_ADMINISTRATORS {
+        revocations.write().add(revoked(Revoked::Certificate, RevokedId::of_token(&n.to_string())));
+    }
+    let certificate = Thumbprint::of_der(b"certificate");
+    assert!(matches!(revocations.revoke_certificate(&certificate, FOR_GOOD, NOW).await, Err(NotRevoked::Full)));
+    assert!(matches!(revocations.revoke_tokens_of("ledger", NOW).await, Err(NotRevoked::Full)));
+}
+
+#[tokio::test]
+async fn pages_have_each_revocation_once_in_an_order_that_stays() {
+    let revocations = over(&Arc::default()).await;
+    for n in 0..7 {
+        for what in Revoked::ALL {
+            revocations.write().add(revoked(what, RevokedId::of_token(&n.to_string())));
+        }
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = revocations.page(None, after.as_ref(), 4, NOW);
+        let Some(last) = page.last() else { break };
+        after = Some((last.what, last.id));
+        seen.extend(page.iter().map(|held| (held.what, held.id)));
+    }
+    assert_eq!(seen.len(), 21);
+    assert!(seen.is_sorted() && seen.windows(2).all(|pair| pair[0] != pair[1]));
+    assert_eq!(revocations.page(Some(Revoked::Client), None, 100, NOW).len(), 7);
+    let over = revoked(Revoked::Token, RevokedId::of_token("0")).keep_until.plus(Duration::from_secs(1));
+    assert_eq!(revocations.page(None, None, 100, over), [], "what is over is in force no more");
 }
 
 #[tokio::test]

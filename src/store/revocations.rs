@@ -82,7 +82,7 @@ impl Revoked {
 }
 
 /// The SHA-256 of what names a revoked thing. Two things with one hash would make the second one refused, never accepted.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RevokedId([u8; 32]);
 
 impl RevokedId {

@@ -78,7 +78,7 @@ pub(super) fn keys(path: &Path) -> anyhow::Result<Vec<(Map<String, Value>, Jwk)>
 ///
 /// # Errors
 /// When it cannot be read or is none.
-pub(super) fn certificate(path: &Path) -> anyhow::Result<Certificate> {
+pub(in crate::cli) fn certificate(path: &Path) -> anyhow::Result<Certificate> {
     let bytes = fs::read(path).with_context(|| format!("{}", path.display()))?;
     let der = match bytes.first() {
         Some(0x30) => CertificateDer::from(bytes),

@@ -127,6 +127,7 @@ impl ServerAround {
         Admin {
             access,
             clients: parts.registry.clone(),
+            revocations: Arc::clone(&parts.revoking.revocations),
             keys: Arc::clone(&parts.keys),
             usages: Arc::clone(&parts.usages),
             host: Arc::new(self),

@@ -7,6 +7,7 @@ pub(crate) mod docs;
 mod keys;
 mod listing;
 mod problems;
+mod revocations;
 mod rig;
 mod socket;
 mod tls;

@@ -30,7 +30,7 @@ fn now() -> i64 {
 }
 
 /// A certificate of an administrator; its common name is nobody's.
-fn person(change: impl FnOnce(LeafSpec) -> LeafSpec) -> Identity {
+pub(super) fn person(change: impl FnOnce(LeafSpec) -> LeafSpec) -> Identity {
     OPS.leaf(&change(LeafSpec::client("somebody", month()))).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn list(number: u64, revoked: &[&Identity]) -> String {
 }
 
 /// A site whose admin API is reached over TLS by these: kind of name, name, role.
-fn site(allow: &[(&str, &str, &str)]) -> Site {
+pub(super) fn site(allow: &[(&str, &str, &str)]) -> Site {
     let site = Site::new();
     site.write("ops.pem", &OPS.certificate_pem());
     site.write("ops.crl", &list(1, &[]));
@@ -60,7 +60,7 @@ fn site(allow: &[(&str, &str, &str)]) -> Site {
     site
 }
 
-async fn open(server: &Process, who: &Identity, protocol: &str) -> Api {
+pub(super) async fn open(server: &Process, who: &Identity, protocol: &str) -> Api {
     Api::over(tls(server.admin(), Some(who), &[protocol]).await.unwrap()).await
 }
 

@@ -112,7 +112,7 @@ impl Connection {
     }
 
     /// A form to another endpoint.
-    pub(super) async fn post_to(
+    pub(crate) async fn post_to(
         &mut self,
         path: &str,
         body: String,
