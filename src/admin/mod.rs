@@ -31,10 +31,11 @@ use crate::mint::ring::KeyRing;
 use crate::net::{ConnInfo, PeerCert, Reply};
 use crate::registry::Clients;
 use crate::revocation::Revocations;
-use crate::store::ClientStore;
+use crate::store::{AuditStore, ClientStore};
 use crate::usage::Usages;
 
 mod access;
+mod audit_lines;
 mod body;
 mod clients;
 mod condition;
@@ -76,6 +77,8 @@ pub struct Admin {
     pub host: Arc<dyn Host>,
     /// Where clients are changed.
     pub store: Arc<dyn ClientStore>,
+    /// Where audit lines are searched.
+    pub lines: Arc<dyn AuditStore>,
     /// Tells the time; a request asks it once.
     pub clock: Arc<dyn Clock>,
     /// Where ids are drawn from.
@@ -175,6 +178,8 @@ impl Admin {
             OperationId::RetireKey => self.retire_key(&request, &name, asked).await,
             OperationId::ListRevocations => self.list_revocations(&request, asked),
             OperationId::Revoke => self.revoke(request, asked).await,
+            OperationId::SearchAudit => self.search_audit(&request).await,
+            OperationId::ListAuditChains => self.list_audit_chains(&request).await,
             OperationId::ReadStatus => self.read_status(&request, asked),
             OperationId::ListTrustAnchors => self.list_trust_anchors(&request),
             OperationId::Reload => self.reload(&request, asked).await,

@@ -5,6 +5,7 @@ use certbind_proto::request::CLIENT_CREDENTIALS;
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
+use super::audit_lines;
 use super::body::{JSON, MERGE_PATCH};
 use super::operation::{OPERATIONS, Operation, OperationId};
 use super::query::{DEFAULT_LIMIT, MAX_LIMIT};
@@ -83,6 +84,8 @@ fn body(id: OperationId) -> Option<(&'static str, &'static str)> {
         | OperationId::RotateKeys
         | OperationId::RetireKey
         | OperationId::ListRevocations
+        | OperationId::SearchAudit
+        | OperationId::ListAuditChains
         | OperationId::ReadStatus
         | OperationId::ListTrustAnchors
         | OperationId::Reload
@@ -98,6 +101,7 @@ fn parameters(id: OperationId) -> Vec<Value> {
     const TAG: &str = "^(\\*|\"[!#-~]*\")$";
     let if_match = |required| header("If-Match", required, "The ETag of the state that is changed, or *", TAG);
     match id {
+        OperationId::SearchAudit => audit_lines::parameters_schema(),
         OperationId::ListClients | OperationId::ListCredentials => listing(),
         OperationId::ReadClient => vec![header("If-None-Match", false, "The ETag of the state that is known", "^.+$")],
         OperationId::ReplaceClient => vec![
@@ -123,6 +127,7 @@ fn parameters(id: OperationId) -> Vec<Value> {
         | OperationId::ReadCredentials
         | OperationId::ListKeys
         | OperationId::Revoke
+        | OperationId::ListAuditChains
         | OperationId::ReadStatus
         | OperationId::ListTrustAnchors
         | OperationId::Reload
@@ -170,6 +175,8 @@ fn success(id: OperationId) -> Vec<(u16, Option<&'static str>, &'static [&'stati
         OperationId::RetireKey => vec![(200, Some("Retirement"), &[])],
         OperationId::ListRevocations => vec![(200, Some("RevocationPage"), &["Link"])],
         OperationId::Revoke => vec![(200, Some("Revocation"), &[])],
+        OperationId::SearchAudit => vec![(200, Some("AuditPage"), &[])],
+        OperationId::ListAuditChains => vec![(200, Some("AuditChains"), &[])],
         OperationId::ReadStatus => vec![(200, Some("Status"), &[])],
         OperationId::ListTrustAnchors => vec![(200, Some("TrustGroups"), &[])],
         OperationId::Reload => vec![(200, Some("Reloaded"), &[])],
@@ -180,7 +187,7 @@ fn success(id: OperationId) -> Vec<(u16, Option<&'static str>, &'static [&'stati
 /// The statuses of what may go wrong.
 fn failures(id: OperationId) -> Vec<u16> {
     let mut failures = vec![400, 403];
-    if id.is_change() {
+    if id.is_change() || matches!(id, OperationId::SearchAudit | OperationId::ListAuditChains) {
         failures.push(503);
     }
     if id.is_change() && !matches!(id, OperationId::Reload | OperationId::Revoke) {
@@ -244,6 +251,8 @@ fn headers() -> Value {
 
 fn schemas() -> Value {
     json!({
+        "AuditChains": audit_lines::chains_schema(),
+        "AuditPage": audit_lines::page_schema(),
         "Registration": registration("Registration"),
         "RegistrationPatch": registration("RegistrationPatch"),
         "Client": client(),

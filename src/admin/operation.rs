@@ -53,6 +53,10 @@ pub enum OperationId {
     ListRevocations,
     /// A certificate, or what a client has by now, is no longer good.
     Revoke,
+    /// Audit lines of the store, page by page.
+    SearchAudit,
+    /// Their chains.
+    ListAuditChains,
     /// How the server stands.
     ReadStatus,
     /// Whom it trusts.
@@ -83,6 +87,8 @@ impl OperationId {
             Self::RetireKey => "retire_key",
             Self::ListRevocations => "list_revocations",
             Self::Revoke => "revoke",
+            Self::SearchAudit => "search_audit",
+            Self::ListAuditChains => "list_audit_chains",
             Self::ReadStatus => "read_status",
             Self::ListTrustAnchors => "list_trust_anchors",
             Self::Reload => "reload",
@@ -100,6 +106,8 @@ impl OperationId {
             | Self::ListCredentials
             | Self::ListKeys
             | Self::ListRevocations
+            | Self::SearchAudit
+            | Self::ListAuditChains
             | Self::ReadStatus
             | Self::ListTrustAnchors
             | Self::ReadOpenApi => false,
@@ -185,6 +193,20 @@ pub const OPERATIONS: &[Operation] = &[
         REVOCATIONS,
         Role::Operator,
         "Revoke a certificate for good, or all tokens that a client has by now",
+    ),
+    operation(
+        OperationId::SearchAudit,
+        "GET",
+        "/admin/v1/audit",
+        Role::Viewer,
+        "Search the audit lines that the servers of this store have written to it, page by page",
+    ),
+    operation(
+        OperationId::ListAuditChains,
+        "GET",
+        "/admin/v1/audit/chains",
+        Role::Viewer,
+        "List the hash chains of these lines",
     ),
     operation(OperationId::ReadStatus, "GET", "/admin/v1/status", Role::Viewer, "See how the server stands"),
     operation(

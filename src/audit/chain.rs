@@ -116,6 +116,9 @@ pub(super) struct Chained {
     pub(super) run: Option<String>,
     pub(super) lost: Option<u64>,
     pub(super) torn: Option<String>,
+    pub(super) expired: Option<String>,
+    pub(super) expired_seq: Option<u64>,
+    pub(super) expired_head: Option<String>,
 }
 
 impl Chained {

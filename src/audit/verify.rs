@@ -14,6 +14,8 @@ mod tests;
 
 /// How many chains are followed. A file of ours has one, and one more for each time that its end could not be read.
 const MAX_CHAINS: usize = 1000;
+/// The same in a store, where each server has one at least.
+const MAX_CHAINS_OF_STORE: usize = 100_000;
 /// How many breaks, rests of lines and open runs are kept.
 const MAX_KEPT: usize = 1000;
 
@@ -29,6 +31,21 @@ pub struct Verifier {
     /// What the last line was, if it was none and had no end.
     unended: Option<(Place, LineHash)>,
     report: Report,
+    extent: Extent,
+    /// Where chains go on from lines that are not there, until it is known whether they were dropped.
+    beginnings: Vec<(Place, String, u64, Option<String>)>,
+    /// How far lines were dropped, as the log tells: of each chain the number of the last, and what its hash may be.
+    expired: BTreeMap<String, (u64, Vec<String>)>,
+}
+
+/// What is expected to be there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Extent {
+    /// Some files; others may have been deleted.
+    #[default]
+    Some,
+    /// All lines but those that the log itself tells to be gone.
+    All,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +134,8 @@ pub struct Chain {
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Break {
+    /// What the line is found by is not what it says.
+    Altered,
     /// The line before is not the one that this line follows.
     Changed {
         /// The number that the line before has in the chain.
@@ -154,6 +173,11 @@ pub enum Break {
 /// What is worth knowing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
+    /// Older lines were dropped, and the log says so.
+    Expired {
+        /// The number of the first line that is left.
+        seq: u64,
+    },
     /// A chain goes on from lines that are not in these files.
     GoesOn {
         /// The number of its first line here.
@@ -199,6 +223,22 @@ impl Verifier {
         Self { expected: expected.into_iter().map(|head| (head, Seen::NotYet)).collect(), ..Self::default() }
     }
 
+    /// The same for a store, whose chains are given one after the other and are all there.
+    #[must_use]
+    pub fn of_store(expected: Vec<LineHash>) -> Self {
+        Self { extent: Extent::All, ..Self::new(expected) }
+    }
+
+    /// What comes is a chain of its own: no line before it says anything about it.
+    pub const fn next_chain(&mut self) {
+        self.before = None;
+    }
+
+    /// What this line is found by is not what it says.
+    pub fn altered(&mut self, place: Place) {
+        self.breaks(place, Break::Altered);
+    }
+
     /// Takes the next line.
     pub fn line(&mut self, file: usize, line: RawLine<'_>) {
         let place = Place { file, line: line.number };
@@ -231,6 +271,9 @@ impl Verifier {
         }
         if let Some((place, _)) = self.unended.take() {
             self.note(place, Note::Unended);
+        }
+        for (place, chain, seq, prev) in std::mem::take(&mut self.beginnings) {
+            self.beginning(place, &chain, seq, prev.as_deref());
         }
         let end = Place { file: usize::MAX, line: 0 };
         for (head, _) in self.expected.clone().into_iter().filter(|(_, seen)| *seen == Seen::NotYet) {
@@ -270,11 +313,46 @@ impl Verifier {
         self.hear(&place, &line);
         match self.chains.iter().rposition(|state| state.found.id == line.chain) {
             Some(at) => self.goes_on(at, place, &line, hash),
-            None if self.chains.len() >= MAX_CHAINS => self.breaks(place, Break::TooManyChains),
+            None if self.chains.len() >= self.most_chains() => self.breaks(place, Break::TooManyChains),
             None => {
                 self.begins(place, &line);
                 self.chains.push(ChainState::new(line, hash));
             }
+        }
+    }
+
+    const fn most_chains(&self) -> usize {
+        match self.extent {
+            Extent::Some => MAX_CHAINS,
+            Extent::All => MAX_CHAINS_OF_STORE,
+        }
+    }
+
+    /// A chain whose first lines are not there.
+    fn beginning(&mut self, place: Place, chain: &str, seq: u64, prev: Option<&str>) {
+        let told = self.expired.get(chain).filter(|(through, _)| through + 1 == seq);
+        let is_told = told.is_some_and(|(_, heads)| heads.iter().any(|head| Some(&**head) == prev));
+        match self.extent {
+            _ if is_told => self.note(place, Note::Expired { seq }),
+            Extent::All if seq > 1 => self.breaks(place, Break::Missing { from: 1, to: seq - 1 }),
+            Extent::All | Extent::Some => self.note(place, Note::GoesOn { seq }),
+        }
+    }
+
+    /// The log tells that lines are dropped. Of each chain only the farthest word counts.
+    fn expires(&mut self, line: &Chained) {
+        let (Some(chain), Some(through), Some(head)) = (&line.expired, line.expired_seq, &line.expired_head) else {
+            return;
+        };
+        if self.expired.len() >= MAX_CHAINS_OF_STORE && !self.expired.contains_key(chain) {
+            return;
+        }
+        let (farthest, heads) = self.expired.entry(chain.clone()).or_default();
+        if through > *farthest {
+            (*farthest, *heads) = (through, Vec::new());
+        }
+        if through == *farthest && !heads.contains(head) && heads.len() < MAX_KEPT {
+            heads.push(head.clone());
         }
     }
 
@@ -285,6 +363,7 @@ impl Verifier {
                 self.runs.insert(peer_text(run), Run { place: place.clone(), since: peer_text(&line.ts) });
             }
             (Some("audit.closed"), Some(run)) => drop(self.runs.remove(&peer_text(run))),
+            (Some("audit.expired"), _) => self.expires(line),
             (Some("audit.torn"), _) => {
                 let told = |hash: &LineHash| line.torn.as_deref() == Some(hash.to_string().as_str());
                 if let Some(at) = self.rests.iter().rposition(|(_, hash)| told(hash)) {
@@ -306,6 +385,9 @@ impl Verifier {
             (1, Some(_), Some(_)) => self.breaks(place, Break::Changed { seq: 0 }),
             // Only at the beginning of a file can lines be missing because they are in another one.
             (seq @ 2.., _, Some(_)) if !is_first_of_file => self.breaks(place, Break::Missing { from: 1, to: seq - 1 }),
+            (seq, ..) if self.beginnings.len() < MAX_CHAINS_OF_STORE => {
+                self.beginnings.push((place, line.chain.clone(), seq, line.prev.clone()));
+            }
             (seq, ..) => self.note(place, Note::GoesOn { seq }),
         }
     }
@@ -381,6 +463,9 @@ impl Report {
 impl fmt::Display for Break {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Altered => {
+                f.write_str("what this line is found by is not what it says, or it is no line of this chain")
+            }
             Self::Changed { seq: 0 } => f.write_str("the line before was changed, or lines between them are missing"),
             Self::Changed { seq } => write!(f, "line {seq} of the chain was changed, or this one was"),
             Self::Foreign => f.write_str("this is no line of the log"),
@@ -398,6 +483,12 @@ impl fmt::Display for Break {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Expired { seq } => {
+                write!(
+                    f,
+                    "the chain goes on here with line {seq}; earlier ones were dropped for their age, as the log says"
+                )
+            }
             Self::Begins => f.write_str("a new chain begins here; nothing says what was before"),
             Self::GoesOn { seq: 1 } => f.write_str("the chain follows a line that is not in these files"),
             Self::GoesOn { seq } => {

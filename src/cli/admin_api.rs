@@ -31,6 +31,19 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Which server, and how to print.
 #[derive(Args, Clone, Debug)]
 pub(super) struct AdminArgs {
+    #[command(flatten)]
+    reach: Reach,
+    /// The configuration that names the admin socket
+    #[arg(long, value_name = "FILE", default_value = "/etc/certbind/certbind.toml")]
+    config: PathBuf,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(super) output: Output,
+}
+
+/// Which server, and how it is reached.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Reach {
     /// The server: unix:PATH or https://HOST:PORT; without it the admin socket of the configuration [CERTBIND_ADMIN]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
@@ -46,12 +59,6 @@ pub(super) struct AdminArgs {
     /// The longest wait for an answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
-    /// The configuration that names the admin socket
-    #[arg(long, value_name = "FILE", default_value = "/etc/certbind/certbind.toml")]
-    config: PathBuf,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub(super) output: Output,
 }
 
 /// A server that can be asked.
@@ -128,10 +135,21 @@ impl AdminArgs {
     /// # Errors
     /// Nothing says which, or a certificate cannot be read.
     pub(super) fn connect(&self, environment: &Environment) -> anyhow::Result<Api> {
-        let variable = Variables(environment);
+        let sources = Sources { file: self.config.clone(), environment: environment.clone(), set: Vec::new() };
+        self.reach.connect(&sources)
+    }
+}
+
+impl Reach {
+    /// The server that was meant; where nothing says which, that of a configuration.
+    ///
+    /// # Errors
+    /// Nothing says which, or a certificate cannot be read.
+    pub(super) fn connect(&self, sources: &Sources) -> anyhow::Result<Api> {
+        let variable = Variables(&sources.environment);
         let server = match variable.or(self.server.clone(), "CERTBIND_ADMIN") {
             Some(server) => server,
-            None => self.configured(environment)?,
+            None => configured(sources)?,
         };
         let timeout = Duration::from_secs(self.timeout);
         let transport = match server.strip_prefix("unix:") {
@@ -140,27 +158,6 @@ impl AdminArgs {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Api { transport, runtime })
-    }
-
-    fn configured(&self, environment: &Environment) -> anyhow::Result<String> {
-        let sources = Sources { file: self.config.clone(), environment: environment.clone(), set: Vec::new() };
-        let checked = config::inspect(&sources);
-        let checked =
-            checked.map_err(|rejected| Unusable(format!("which server? --server does not say, and\n{rejected}")))?;
-        match checked.config.admin {
-            Some(AdminListener::Unix(path)) => Ok(format!("unix:{}", path.display())),
-            Some(AdminListener::Tls(admin)) => {
-                let (file, address) = (self.config.display(), admin.address);
-                let told = format!(
-                    "{file} has the admin API at {address}, over TLS: say --server https://HOST:PORT with a host that the server's certificate names, --ca, --cert and --key"
-                );
-                Err(Unusable(told).into())
-            }
-            None => {
-                let file = self.config.display();
-                Err(Unusable(format!("{file} has no [listen.admin]; add it, or say which server with --server")).into())
-            }
-        }
     }
 
     fn over_tls(&self, server: &str, timeout: Duration, variable: &Variables<'_>) -> anyhow::Result<Transport> {
@@ -177,6 +174,27 @@ impl AdminArgs {
         let limits = Limits { connect: timeout, max_bytes: MAX_ANSWER, total: timeout };
         let fetcher = Fetcher::new(Arc::new(tls), AddressPolicy::AllowPrivate, limits);
         Ok(Transport::Tls { fetcher, base: server.trim_end_matches('/').to_owned() })
+    }
+}
+
+/// The admin socket of a configuration.
+fn configured(sources: &Sources) -> anyhow::Result<String> {
+    let checked = config::inspect(sources);
+    let checked =
+        checked.map_err(|rejected| Unusable(format!("which server? --server does not say, and\n{rejected}")))?;
+    let file = sources.file.display();
+    match checked.config.admin {
+        Some(AdminListener::Unix(path)) => Ok(format!("unix:{}", path.display())),
+        Some(AdminListener::Tls(admin)) => {
+            let address = admin.address;
+            let told = format!(
+                "{file} has the admin API at {address}, over TLS: say --server https://HOST:PORT with a host that the server's certificate names, --ca, --cert and --key"
+            );
+            Err(Unusable(told).into())
+        }
+        None => {
+            Err(Unusable(format!("{file} has no [listen.admin]; add it, or say which server with --server")).into())
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::config::Environment;
 mod files;
 pub(super) mod search;
 mod show;
+mod store;
 mod tail;
 mod verify;
 

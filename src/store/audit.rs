@@ -164,7 +164,9 @@ impl AuditLine {
     }
 }
 
-fn moment(text: &str) -> Option<Timestamp> {
+/// A moment in RFC 3339, in milliseconds.
+#[must_use]
+pub fn moment(text: &str) -> Option<Timestamp> {
     let nanos = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
     i64::try_from(nanos.div_euclid(1_000_000)).ok().map(Timestamp::from_millis)
 }

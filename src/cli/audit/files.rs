@@ -20,10 +20,10 @@ const HEAD: u64 = 64 * 1024;
 #[derive(Args, Clone, Debug)]
 pub(super) struct FileArgs {
     /// Files of the audit log, a dash for standard input; without any, that of the configuration and what rotation made of it.
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", conflicts_with = "store")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    sources: SourceArgs,
+    pub(super) sources: SourceArgs,
 }
 
 impl FileArgs {

@@ -11,10 +11,12 @@ use time::{Date, OffsetDateTime, Time};
 
 use super::files::{FileArgs, in_order};
 use super::show::{Printer, Seen};
+use super::store::{self, StoreArgs};
 use crate::audit::lines::Lines;
 use crate::cli::Exit;
 use crate::cli::config::Output;
 use crate::config::Environment;
+use crate::store::audit::AuditMember;
 
 /// How many lines that cannot be read are told one by one.
 const TOLD: u64 = 10;
@@ -24,6 +26,8 @@ const TOLD: u64 = 10;
 pub(in crate::cli) struct SearchArgs {
     #[command(flatten)]
     files: FileArgs,
+    #[command(flatten)]
+    store: StoreArgs,
     #[command(flatten)]
     wanted: Wanted,
     /// No more lines than this.
@@ -79,6 +83,9 @@ pub(super) fn run(args: &SearchArgs, environment: &Environment, out: &mut dyn Wr
     let filter = Filter::new(&args.wanted);
     let mut printer = Printer::start(out, args.output)?;
     let (mut left, mut unreadable) = (args.limit.unwrap_or(u64::MAX), 0);
+    if let Some(lines) = args.store.open(&args.files.sources, environment)? {
+        return store::search(&lines, &filter.parameters(), left, &mut printer);
+    }
     for source in in_order(args.files.paths(environment)?)? {
         let name = source.name.clone();
         let mut lines = Lines::new(source.read()?);
@@ -136,6 +143,23 @@ impl Filter {
             since: wanted.since.map(|since| since.to_string()),
             until: wanted.until.map(|until| until.to_string()),
         }
+    }
+
+    /// The same, as parameters of a query.
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        let places = [
+            AuditMember::ClientId,
+            AuditMember::Actor,
+            AuditMember::Reason,
+            AuditMember::Event,
+            AuditMember::Jti,
+            AuditMember::RequestId,
+            AuditMember::Thumbprint,
+            AuditMember::Outcome,
+        ];
+        let members = places.map(AuditMember::as_str).into_iter().zip(self.members.clone());
+        let times = [("since", self.since.clone()), ("until", self.until.clone())];
+        members.chain(times).filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     fn fits(&self, seen: &Seen<'_>) -> bool {

@@ -110,11 +110,27 @@ impl<'a> Printer<'a> {
         }
     }
 
+    /// Prints a line of the store. As JSON it is what was written, like one of a file.
+    pub(super) fn stored(&mut self, server: &str, line: &[u8], seen: &Seen<'_>) -> io::Result<()> {
+        match self.output {
+            Output::Plain => {
+                self.members(seen)?;
+                writeln!(self.out, " server={}", peer_text(server))
+            }
+            Output::Json | Output::Table => self.line(line, seen),
+        }
+    }
+
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 
     fn plain(&mut self, seen: &Seen<'_>) -> io::Result<()> {
+        self.members(seen)?;
+        writeln!(self.out)
+    }
+
+    fn members(&mut self, seen: &Seen<'_>) -> io::Result<()> {
         write!(self.out, "{} {}", peer_text(&seen.ts), peer_text(text(&seen.event)))?;
         for (name, value) in seen.members() {
             let value = peer_text(value);
@@ -126,7 +142,7 @@ impl<'a> Printer<'a> {
         if let Some(lost) = seen.lost {
             write!(self.out, " lost={lost}")?;
         }
-        writeln!(self.out)
+        Ok(())
     }
 
     fn row(&mut self, cells: [&str; 6]) -> io::Result<()> {

@@ -12,6 +12,7 @@ use clap::Args;
 
 use super::files::configured;
 use super::show::{Printer, Seen};
+use super::store::{self, StoreArgs};
 use crate::cli::Exit;
 use crate::cli::config::{Output, SourceArgs};
 use crate::config::Environment;
@@ -26,9 +27,12 @@ const FARTHEST: u64 = 16 << 20;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TailArgs {
     /// The audit log; without it, that of the configuration.
+    #[arg(conflicts_with = "store")]
     file: Option<PathBuf>,
     #[command(flatten)]
     sources: SourceArgs,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Go on with the lines that come, also when the file is rotated.
     #[arg(short, long)]
     follow: bool,
@@ -42,6 +46,14 @@ pub(in crate::cli) struct TailArgs {
 
 /// Prints the last lines; with `--follow` until it is ended.
 pub(super) fn run(args: &TailArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    if let Some(lines) = args.store.open(&args.sources, environment)? {
+        let mut printer = Printer::start(out, args.output)?;
+        return if args.follow {
+            store::follow(&lines, args.lines, &mut printer)
+        } else {
+            store::last(&lines, args.lines, &mut printer).map(|_| Exit::Done)
+        };
+    }
     let path = match &args.file {
         Some(path) => path.clone(),
         None => configured(&args.sources, environment)?,

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::files::{FileArgs, in_order};
+use super::store::{self, StoreArgs};
 use crate::audit::LineHash;
 use crate::audit::lines::Lines;
 use crate::audit::verify::{Place, Report, Verifier};
@@ -18,6 +19,8 @@ use crate::config::Environment;
 pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
     files: FileArgs,
+    #[command(flatten)]
+    store: StoreArgs,
     /// A head that was noted earlier, from here or from the server's log: the line must still be there.
     #[arg(long, value_name = "HASH", value_parser = head)]
     expect_head: Vec<LineHash>,
@@ -32,6 +35,22 @@ fn head(text: &str) -> Result<LineHash, &'static str> {
 
 /// Reads the files once, in the order in which they were written, and prints what it found.
 pub(super) fn run(args: &VerifyArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let found = match args.store.open(&args.files.sources, environment)? {
+        Some(lines) => {
+            let store::Checked { names, lines, report } = store::verify(&lines, args.expect_head.clone())?;
+            Found { names, places: "chains of the store", lines, report }
+        }
+        None => in_files(args, environment)?,
+    };
+    match args.output {
+        Output::Json => writeln!(out, "{:#}", found.json())?,
+        Output::Plain => found.plain(out)?,
+        Output::Table => found.table(out)?,
+    }
+    Ok(if found.report.is_good() { Exit::Done } else { Exit::Failure })
+}
+
+fn in_files(args: &VerifyArgs, environment: &Environment) -> anyhow::Result<Found> {
     let mut verifier = Verifier::new(args.expect_head.clone());
     let mut names = Vec::new();
     let mut count = 0;
@@ -43,18 +62,14 @@ pub(super) fn run(args: &VerifyArgs, environment: &Environment, out: &mut dyn Wr
             count += 1;
         }
     }
-    let found = Found { names, lines: count, report: verifier.finish() };
-    match args.output {
-        Output::Json => writeln!(out, "{:#}", found.json())?,
-        Output::Plain => found.plain(out)?,
-        Output::Table => found.table(out)?,
-    }
-    Ok(if found.report.is_good() { Exit::Done } else { Exit::Failure })
+    Ok(Found { names, places: "files", lines: count, report: verifier.finish() })
 }
 
 /// What was found in which files.
 struct Found {
     names: Vec<String>,
+    /// What these are.
+    places: &'static str,
     lines: u64,
     report: Report,
 }
@@ -98,10 +113,10 @@ impl Found {
         if self.report.broken > shown {
             writeln!(out, "BREAK  and {} more", self.report.broken - shown)?;
         }
-        let (lines, files) = (self.lines, self.names.len());
+        let (lines, count, places) = (self.lines, self.names.len(), self.places);
         match self.report.broken {
-            0 => writeln!(out, "good: {lines} lines in {files} files"),
-            broken => writeln!(out, "BROKEN: {broken} breaks in {lines} lines in {files} files"),
+            0 => writeln!(out, "good: {lines} lines in {count} {places}"),
+            broken => writeln!(out, "BROKEN: {broken} breaks in {lines} lines in {count} {places}"),
         }
     }
 

@@ -132,6 +132,7 @@ impl ServerAround {
             usages: Arc::clone(&parts.usages),
             host: Arc::new(self),
             store: parts.store.clone(),
+            lines: parts.store.clone(),
             clock: Arc::clone(&parts.platform.clock),
             entropy: Arc::clone(&parts.platform.entropy),
             audit: parts.lines.clone(),

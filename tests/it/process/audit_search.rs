@@ -132,7 +132,7 @@ fn a_search_reads_standard_input_and_any_amount_in_little_memory() {
 }
 
 /// `audit tail -f` until it is dropped.
-struct Tail {
+pub(super) struct Tail {
     process: Child,
     lines: Receiver<String>,
 }
@@ -140,7 +140,12 @@ struct Tail {
 impl Tail {
     fn start(site: &Site, arguments: &[&str]) -> Self {
         let mut command = audit(site, &["tail", "--follow"]);
-        let mut process = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        command.args(arguments);
+        Self::of(command)
+    }
+
+    pub(super) fn of(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(process.stdout.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -152,7 +157,7 @@ impl Tail {
     }
 
     /// The next line about a request.
-    fn next_request(&self) -> String {
+    pub(super) fn next_request(&self) -> String {
         loop {
             let line: Value = serde_json::from_str(&self.next()).unwrap();
             if let Some(id) = line["request_id"].as_str() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::audit::verify;
 use super::client::{Connection, billing};
 use super::fleet;
-use super::rig::{PKI, Process, Site, json_lines, within};
+use super::rig::{PKI, Process, Site, certbind, json_lines, output, within};
 use crate::postgres::cluster::{self, Cluster, Database};
 
 /// The longest wait for a refusal (P3), and until it works again.
@@ -48,11 +48,11 @@ fn lines(database: &Database, server: &str) -> Vec<String> {
     database.texts(&format!("SELECT line FROM certbind.audit WHERE server = '{server}' ORDER BY id"))
 }
 
-fn count(database: &Database, condition: &str) -> i64 {
+pub(super) fn count(database: &Database, condition: &str) -> i64 {
     database.number(&format!("SELECT count(*) FROM certbind.audit WHERE {condition}"))
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < Duration::from_secs(20), "{what}: not in time");
@@ -194,9 +194,9 @@ fn what_is_required_needs_a_file_or_the_store() {
         ("audit = \"log\"\naudit_store = true\naudit_keep = \"90d\"\naudit_server = \"auth-1\"\n", true),
     ] {
         site.configure(&format!("[log]\n{log}"), "");
-        let mut check = super::rig::certbind();
+        let mut check = certbind();
         check.args(["config", "check", "--config"]).arg(site.path("certbind.toml"));
-        let (_, stderr, status) = super::rig::output(&mut check);
+        let (_, stderr, status) = output(&mut check);
         assert_eq!(status.success(), fits, "{log}{stderr}");
     }
 }

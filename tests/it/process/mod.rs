@@ -4,6 +4,7 @@ mod audit;
 mod audit_required;
 mod audit_search;
 mod audit_store;
+mod audit_store_look;
 pub(crate) mod client;
 mod configuration;
 pub(crate) mod fleet;
