@@ -1,7 +1,7 @@
 //! What clients prove themselves with: what is registered, what was seen, and when each was last used.
 
 use certbind_proto::cert::Certificate;
-use certbind_proto::client::{Client, KeySource, Method, State};
+use certbind_proto::client::{Client, KeySource, Method, State, ValidityRule};
 use certbind_proto::jwk::Jwk;
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
@@ -16,6 +16,9 @@ use super::{Admin, reply};
 use crate::net::Reply;
 use crate::store::usage::{Credential, Kind, Usage};
 use crate::usage::Extent;
+
+/// The word where the dates of a registered certificate do not count.
+pub(super) const IGNORED: &str = "ignored";
 
 /// The words for whose uses are known.
 pub(super) const EXTENTS: [&str; 2] = ["every_server", "this_server"];
@@ -73,6 +76,9 @@ fn credentials(found: &Found, uses: &[Usage]) -> Value {
     if let Some(client) = found.client() {
         shown["token_endpoint_auth_method"] = client.method.name().as_str().into();
         shown["state"] = if client.state == State::Active { "active" } else { "disabled" }.into();
+        if let Method::SelfSignedTlsClientAuth { validity: ValidityRule::Ignored, .. } = client.method {
+            shown["certificate_validity"] = IGNORED.into();
+        }
         if let Some(uri) = published_at(client) {
             shown["jwks_uri"] = uri.into();
         }
@@ -155,12 +161,13 @@ fn seen(credential: &Credential) -> Value {
             }
             shown
         }
-        Credential::Certificate { thumbprint, subject, serial, not_after } => json!({
+        Credential::Certificate { thumbprint, subject, serial, not_before, not_after } => json!({
             "type": Kind::Certificate.as_str(),
             "registered": false,
             "x5t#S256": thumbprint,
             "subject": subject,
             "serial": serial,
+            "not_before": not_before.to_string(),
             "not_after": not_after.to_string(),
         }),
     }

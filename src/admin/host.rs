@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use certbind_proto::cert::Certificate;
 use certbind_proto::time::Timestamp;
 use serde::Serialize;
 
-use crate::authn::trust::TrustGroups;
+use crate::authn::trust::{TrustGroup, TrustGroups};
 
 /// The rest of the server, as the API knows it.
 pub trait Host: Send + Sync {
@@ -14,6 +15,12 @@ pub trait Host: Send + Sync {
 
     /// The trust groups in force.
     fn trust(&self) -> Arc<TrustGroups>;
+
+    /// Who vouches for administrators, where they prove themselves with certificates.
+    fn trust_of_administrators(&self) -> Option<Arc<TrustGroup>>;
+
+    /// The server's own certificate on each listener that speaks TLS, by the listener's name.
+    fn certificates(&self) -> Vec<(&'static str, Certificate)>;
 
     /// Takes whatever has changed in files. Waits on the disk.
     fn reload(&self) -> Reloaded;

@@ -57,6 +57,7 @@ pub use host::{Host, Reloaded, Standing};
 pub use openapi::document as openapi_document;
 pub use operation::{OPERATIONS, Operation, OperationId};
 pub use problem::Problem;
+pub(crate) use resource::READ_ONLY;
 pub use revocations::RevocationFault;
 
 use operation::{Matched, Named};
@@ -182,6 +183,7 @@ impl Admin {
             OperationId::ListAuditChains => self.list_audit_chains(&request).await,
             OperationId::ReadStatus => self.read_status(&request, asked),
             OperationId::ListTrustAnchors => self.list_trust_anchors(&request),
+            OperationId::ListSharedSubjects => self.list_shared_subjects(&request).await,
             OperationId::Reload => self.reload(&request, asked).await,
             OperationId::ReadOpenApi => {
                 query::none(&request)?;

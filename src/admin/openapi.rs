@@ -88,6 +88,7 @@ fn body(id: OperationId) -> Option<(&'static str, &'static str)> {
         | OperationId::ListAuditChains
         | OperationId::ReadStatus
         | OperationId::ListTrustAnchors
+        | OperationId::ListSharedSubjects
         | OperationId::Reload
         | OperationId::ReadOpenApi => None,
     }
@@ -130,6 +131,7 @@ fn parameters(id: OperationId) -> Vec<Value> {
         | OperationId::ListAuditChains
         | OperationId::ReadStatus
         | OperationId::ListTrustAnchors
+        | OperationId::ListSharedSubjects
         | OperationId::Reload
         | OperationId::ReadOpenApi => Vec::new(),
     }
@@ -179,6 +181,7 @@ fn success(id: OperationId) -> Vec<(u16, Option<&'static str>, &'static [&'stati
         OperationId::ListAuditChains => vec![(200, Some("AuditChains"), &[])],
         OperationId::ReadStatus => vec![(200, Some("Status"), &[])],
         OperationId::ListTrustAnchors => vec![(200, Some("TrustGroups"), &[])],
+        OperationId::ListSharedSubjects => vec![(200, Some("SharedSubjects"), &[])],
         OperationId::Reload => vec![(200, Some("Reloaded"), &[])],
         OperationId::ReadOpenApi => vec![(200, Some("Document"), &[])],
     }
@@ -274,6 +277,7 @@ fn schemas() -> Value {
         "RevocationRequest": revocations::schema::wanted(),
         "Retirement": answers::retirement(),
         "Rotation": answers::rotation(),
+        "SharedSubjects": answers::shared_subjects(),
         "SigningKeys": answers::signing_keys(),
         "Reloaded": object(&["taken", "refused"], &json!({ "taken": texts(), "refused": texts() })),
         "Status": answers::status(),

@@ -61,6 +61,8 @@ pub enum OperationId {
     ReadStatus,
     /// Whom it trusts.
     ListTrustAnchors,
+    /// Which clients share a name.
+    ListSharedSubjects,
     /// Files are read again.
     Reload,
     /// The description of all this.
@@ -91,6 +93,7 @@ impl OperationId {
             Self::ListAuditChains => "list_audit_chains",
             Self::ReadStatus => "read_status",
             Self::ListTrustAnchors => "list_trust_anchors",
+            Self::ListSharedSubjects => "list_shared_subjects",
             Self::Reload => "reload",
             Self::ReadOpenApi => "read_openapi",
         }
@@ -110,6 +113,7 @@ impl OperationId {
             | Self::ListAuditChains
             | Self::ReadStatus
             | Self::ListTrustAnchors
+            | Self::ListSharedSubjects
             | Self::ReadOpenApi => false,
             Self::CreateClient
             | Self::ReplaceClient
@@ -215,6 +219,13 @@ pub const OPERATIONS: &[Operation] = &[
         "/admin/v1/trust-anchors",
         Role::Viewer,
         "See whom the server trusts to vouch for clients",
+    ),
+    operation(
+        OperationId::ListSharedSubjects,
+        "GET",
+        "/admin/v1/shared-subjects",
+        Role::Viewer,
+        "See which clients share a name, so that a certificate of one is good for the others",
     ),
     operation(OperationId::Reload, "POST", "/admin/v1/reload", Role::Operator, "Read changed files again, now"),
     operation(OperationId::ReadOpenApi, "GET", "/admin/v1/openapi.json", Role::Viewer, "Read this document"),

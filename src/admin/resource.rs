@@ -13,7 +13,7 @@ use crate::registry::document;
 use crate::registry::stored::Record;
 
 /// Members that the server alone sets. Whoever sends back what was shown need not take them out.
-pub(super) const READ_ONLY: [&str; 2] = ["client_id_issued_at", "registration"];
+pub(crate) const READ_ONLY: [&str; 2] = ["client_id_issued_at", "registration"];
 
 /// Where a registration comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

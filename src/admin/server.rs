@@ -11,6 +11,7 @@ use super::{Admin, Asked, query, reply};
 use crate::authn::trust::TrustGroup;
 use crate::net::Reply;
 use crate::registry::Registry as _;
+use crate::registry::fault::Warning;
 
 impl Admin {
     /// How the server stands, in one look.
@@ -19,6 +20,8 @@ impl Admin {
         let standing = self.host.standing();
         let (files, stored) = (self.clients.files.all().len(), self.clients.stored.held());
         let faulty = stored.iter().filter(|record| record.client.is_err()).count();
+        let certificates: Vec<Value> =
+            self.host.certificates().iter().map(|(listener, own)| server_certificate(listener, own)).collect();
         let groups: Vec<String> = self.host.trust().all().iter().map(|group| group.name().to_owned()).collect();
         Ok(reply::document(&json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -34,6 +37,7 @@ impl Admin {
                 "shadowed": self.clients.shadowed(),
             },
             "trust_groups": groups,
+            "certificates": certificates,
             "refused": standing.refused,
         })))
     }
@@ -42,7 +46,23 @@ impl Admin {
     pub(super) fn list_trust_anchors(&self, request: &Request<Incoming>) -> Result<Reply, Problem> {
         query::none(request)?;
         let groups: Vec<Value> = self.host.trust().all().iter().map(|group| trust_group(group)).collect();
-        Ok(reply::document(&json!({ "trust_groups": groups })))
+        let mut shown = json!({ "trust_groups": groups });
+        if let Some(group) = self.host.trust_of_administrators() {
+            shown["administrators"] = trust_group(&group);
+        }
+        Ok(reply::document(&shown))
+    }
+
+    /// Which clients share a name, so that the certificate of one is good for the others.
+    pub(super) async fn list_shared_subjects(&self, request: &Request<Incoming>) -> Result<Reply, Problem> {
+        query::none(request)?;
+        let clients = self.clients.clone();
+        // An error means that the process ends.
+        let shared = tokio::task::spawn_blocking(move || clients.shared_subjects()).await.unwrap_or_default();
+        let shown = shared.into_iter().map(|Warning::SharedSubject { trust, subject, clients }| {
+            json!({ "trust": trust, "subject": subject, "clients": clients })
+        });
+        Ok(reply::document(&json!({ "shared_subjects": shown.collect::<Vec<_>>() })))
     }
 
     /// Takes whatever has changed in files.
@@ -71,6 +91,12 @@ fn trust_group(group: &TrustGroup) -> Value {
         })
         .collect();
     json!({ "name": group.name(), "anchors": anchors, "revocation_lists": lists })
+}
+
+fn server_certificate(listener: &str, certificate: &Certificate) -> Value {
+    let mut shown = anchor(certificate);
+    shown["listener"] = listener.into();
+    shown
 }
 
 fn anchor(certificate: &Certificate) -> Value {

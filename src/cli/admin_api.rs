@@ -141,6 +141,11 @@ impl AdminArgs {
 }
 
 impl Reach {
+    /// However the environment or a configuration says, with no longer waits than so many seconds.
+    pub(super) const fn unsaid(timeout: u64) -> Self {
+        Self { server: None, ca: None, cert: None, key: None, timeout }
+    }
+
     /// The server that was meant; where nothing says which, that of a configuration.
     ///
     /// # Errors

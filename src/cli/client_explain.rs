@@ -22,10 +22,13 @@ use crate::authn::trust::TrustGroups;
 use crate::authn::{self, Authenticator, Presented, check_chain};
 use crate::config::{self, Environment};
 use crate::jwks_uri::PublishedKeys;
-use crate::registry::Registry as _;
 use crate::registry::file::{FileRegistry, Settings};
+use crate::registry::{Registry as _, Snapshot};
 use crate::revocation::Revocations;
 use crate::store::memory::MemoryStore;
+use stored::Stored;
+
+mod stored;
 
 /// Whom to ask about.
 #[derive(Debug, Args)]
@@ -55,12 +58,16 @@ pub(super) fn run(args: &ExplainArgs, environment: &Environment, out: &mut dyn W
     let (config, files) = (opened.checked.config, opened.files);
     let trust = Arc::new(trust_files::load(&config, files.trust, environment, now)?);
     let rules = settings::registration(&config);
-    let (registry, report) = FileRegistry::load(Settings { dir: config.clients_dir.clone(), rules });
+    let (registry, report) = FileRegistry::load(Settings { dir: config.clients_dir.clone(), rules: rules.clone() });
     for fault in &report.faults {
         writeln!(out, "bad file   {fault}")?;
     }
+    let stored = Stored::ask(args, environment, &registry, &rules);
+    let is_elsewhere = config.admin.is_some() || registry.find(&args.client_id).is_none();
+    stored.tell(&args.client_id, is_elsewhere, out)?;
+    let (all, shared_with) = (stored.with(&registry), stored.shared_with(&args.client_id));
     let presented = presented(args)?;
-    let said = Explanation { registry: &registry, trust: &trust, now };
+    let said = Explanation { registry: &all, shared_with, unknown: stored.unknown(), trust: &trust, now };
     said.rules(&args.client_id, presented.certificate.as_deref(), out)?;
     if presented.assertion.is_none() && said.signs_assertions(&args.client_id) {
         writeln!(out, "verdict    none: this client proves itself by an assertion; give one with --assertion FILE")?;
@@ -71,7 +78,7 @@ pub(super) fn run(args: &ExplainArgs, environment: &Environment, out: &mut dyn W
     let assertions = settings::assertions(&config);
     let nothing_used = Arc::new(MemoryStore::new());
     let parts = authn::Parts {
-        registry: Arc::new(registry),
+        registry: Arc::new(all.clone()),
         replay: Arc::clone(&nothing_used) as _,
         remote_keys: Arc::new(remote),
         trust: Arc::clone(&trust),
@@ -122,7 +129,11 @@ fn presented(args: &ExplainArgs) -> anyhow::Result<Presented> {
 
 /// The rules one by one, each asked of the code that decides it.
 struct Explanation<'a> {
-    registry: &'a FileRegistry,
+    registry: &'a Arc<Snapshot>,
+    /// Other clients that have the same name in the same trust group.
+    shared_with: Vec<String>,
+    /// What a client is that is not among them.
+    unknown: &'static str,
     trust: &'a TrustGroups,
     now: Timestamp,
 }
@@ -134,7 +145,7 @@ impl Explanation<'_> {
 
     fn rules(&self, client_id: &str, certificate: Option<&PeerCert>, out: &mut dyn Write) -> io::Result<()> {
         let Some(client) = self.registry.find(client_id) else {
-            return writeln!(out, "client     {client_id}: not registered");
+            return writeln!(out, "client     {client_id}: {}", self.unknown);
         };
         writeln!(out, "client     {client_id}: {}, {}", client.method.name(), state(&client))?;
         let leaf = certificate.map(PeerCert::leaf);
@@ -188,6 +199,13 @@ impl Explanation<'_> {
         }
         for value in ignored {
             writeln!(out, "           ignored    {value} (another kind of name)")?;
+        }
+        if !self.shared_with.is_empty() {
+            let others = self.shared_with.join(", ");
+            writeln!(
+                out,
+                "shared     the name is registered for {others} as well: a certificate of one is good for all"
+            )?;
         }
         Ok(())
     }

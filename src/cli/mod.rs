@@ -24,6 +24,7 @@ mod audit_log;
 mod client;
 mod client_explain;
 mod clients;
+mod doctor;
 mod key;
 mod poll;
 mod print;
@@ -76,6 +77,8 @@ enum Command {
     Diff(apply::ApplyArgs),
     /// Say how a running server stands.
     Status(status::StatusArgs),
+    /// Say what ends soon, certificates above all, and what else is odd; exit code 1 when something has ended or ends soon
+    Doctor(doctor::DoctorArgs),
     /// Have a running server read changed files now.
     Reload(status::ReloadArgs),
     /// Look at the configuration.
@@ -172,6 +175,7 @@ fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
         Command::Apply(args) => apply::apply(&args, environment, out),
         Command::Diff(args) => apply::diff(&args, environment, out),
         Command::Status(args) => status::status(&args, environment, out),
+        Command::Doctor(args) => doctor::run(&args, environment, out),
         Command::Reload(args) => status::reload(&args, environment, out),
         Command::Audit(command) => audit::run(&command, environment, out),
         Command::Config(command) => {

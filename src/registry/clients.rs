@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use certbind_proto::client::Client;
 
+use super::fault::Warning;
 use super::file::FileRegistry;
 use super::stored::StoredRegistry;
-use super::{Registry, Snapshot};
+use super::{Registry, Snapshot, shared_subjects};
 
 /// All clients of a server.
 #[derive(Clone, Debug)]
@@ -26,6 +27,13 @@ impl Clients {
         let (files, stored) = (self.files.all(), self.stored.held());
         let ids = files.iter().map(|client| &client.client_id);
         ids.filter(|client_id| stored.get(client_id).is_some()).cloned().collect()
+    }
+
+    /// Each name that several clients have in one trust group, wherever they are registered. Costs as much as there are
+    /// clients.
+    #[must_use]
+    pub fn shared_subjects(&self) -> BTreeSet<Warning> {
+        shared_subjects(self.all().iter())
     }
 }
 

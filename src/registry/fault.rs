@@ -149,7 +149,7 @@ impl fmt::Display for FileFault {
 impl std::error::Error for FileFault {}
 
 /// Something that is allowed and hardly meant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Warning {
     /// Clients of `tls_client_auth` share one name in one trust group: a certificate of one is good for the others,
     /// and `client_id` alone tells them apart (RFC 8705 §2.1).

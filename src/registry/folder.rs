@@ -2,18 +2,18 @@
 //!
 //! A file is taken as a whole or not at all. A bad one changes nothing: the registration that it gave before stays.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use certbind_proto::client::{Client, Method, RegistrationRules};
-use certbind_proto::subject::Subject;
+use certbind_proto::client::{Client, RegistrationRules};
 
 use super::fault::{Complaint, FileFault, Warning};
 use super::file::Report;
 use super::identity::Identity;
+use super::shared_subject::shared_subjects;
 use super::source::{self, Reading};
 use super::{Change, Snapshot};
 
@@ -25,7 +25,7 @@ pub(super) struct Folder {
     entries: BTreeMap<PathBuf, Entry>,
     fault: Option<FileFault>,
     told_fault: Option<FileFault>,
-    told_warnings: HashSet<Warning>,
+    told_warnings: BTreeSet<Warning>,
     in_force: Arc<Snapshot>,
 }
 
@@ -56,7 +56,7 @@ impl Folder {
             entries: BTreeMap::new(),
             fault: None,
             told_fault: None,
-            told_warnings: HashSet::new(),
+            told_warnings: BTreeSet::new(),
             in_force: Arc::default(),
         }
     }
@@ -217,20 +217,7 @@ impl Folder {
     }
 
     fn new_warnings(&mut self) -> Vec<Warning> {
-        let mut by_name: HashMap<(&str, &Subject), Vec<&str>> = HashMap::new();
-        for client in self.in_force.iter() {
-            if let Method::TlsClientAuth { subject, trust } = &client.method {
-                by_name.entry((trust, subject)).or_default().push(&client.client_id);
-            }
-        }
-        let shared = by_name.into_iter().filter(|(_, clients)| clients.len() > 1);
-        let warnings: HashSet<Warning> = shared
-            .map(|((trust, subject), mut clients)| {
-                clients.sort_unstable();
-                let clients = clients.into_iter().map(str::to_owned).collect();
-                Warning::SharedSubject { trust: trust.to_owned(), subject: subject.to_string(), clients }
-            })
-            .collect();
+        let warnings = shared_subjects(self.in_force.iter());
         let new = warnings.difference(&self.told_warnings).cloned().collect();
         self.told_warnings = warnings;
         new

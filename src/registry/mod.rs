@@ -8,6 +8,7 @@ mod folder;
 mod identity;
 pub mod names;
 mod parted;
+mod shared_subject;
 mod source;
 pub mod stored;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use certbind_proto::client::Client;
 
 pub use clients::Clients;
 pub(crate) use identity::Identity;
+pub use shared_subject::shared_subjects;
 
 /// Knows the clients. A look-up never waits and costs the same for ten clients and for a hundred thousand.
 pub trait Registry: Send + Sync {

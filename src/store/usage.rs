@@ -62,6 +62,8 @@ pub enum Credential {
         subject: String,
         /// Its serial number, in hexadecimal.
         serial: String,
+        /// Its first second.
+        not_before: Timestamp,
         /// Its last second.
         not_after: Timestamp,
     },
@@ -77,17 +79,19 @@ impl Credential {
         }
     }
 
-    /// As an engine writes it: kind, thumbprint, name, serial number, end in milliseconds.
+    /// As an engine writes it: kind, thumbprint, name, serial number, both ends in milliseconds.
     pub(super) fn columns(&self) -> Columns<'_> {
         match self {
             Self::Key { thumbprint, kid } => {
-                Columns { kind: Kind::Key, thumbprint, name: kid.as_deref(), serial: None, not_after: None }
+                let name = kid.as_deref();
+                Columns { kind: Kind::Key, thumbprint, name, serial: None, not_before: None, not_after: None }
             }
-            Self::Certificate { thumbprint, subject, serial, not_after } => Columns {
+            Self::Certificate { thumbprint, subject, serial, not_before, not_after } => Columns {
                 kind: Kind::Certificate,
                 thumbprint,
                 name: Some(subject),
                 serial: Some(serial),
+                not_before: Some(not_before.millis()),
                 not_after: Some(not_after.millis()),
             },
         }
@@ -99,7 +103,7 @@ impl Credential {
         thumbprint: &[u8],
         name: Option<String>,
         serial: Option<String>,
-        not_after: Option<i64>,
+        (not_before, not_after): (Option<i64>, Option<i64>),
     ) -> Option<Self> {
         let thumbprint = Thumbprint::from_bytes(thumbprint.try_into().ok()?);
         match Kind::named(kind)? {
@@ -108,6 +112,7 @@ impl Credential {
                 thumbprint,
                 subject: name?,
                 serial: serial?,
+                not_before: Timestamp::from_millis(not_before?),
                 not_after: Timestamp::from_millis(not_after?),
             }),
         }
@@ -120,6 +125,7 @@ pub(super) struct Columns<'a> {
     pub(super) thumbprint: &'a Thumbprint,
     pub(super) name: Option<&'a str>,
     pub(super) serial: Option<&'a str>,
+    pub(super) not_before: Option<i64>,
     pub(super) not_after: Option<i64>,
 }
 

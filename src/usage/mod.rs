@@ -75,6 +75,7 @@ impl Usages {
             thumbprint: *certificate.thumbprint(),
             subject: certificate.subject().to_string(),
             serial: certificate.serial_hex(),
+            not_before: certificate.not_before(),
             not_after: certificate.not_after(),
         });
     }

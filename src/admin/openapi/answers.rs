@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::credentials::EXTENTS;
+use super::super::credentials::{EXTENTS, IGNORED};
 use super::super::keys::CACHES;
 use super::{object, schema, texts, time};
 use crate::mint::lifecycle::State;
@@ -23,11 +23,45 @@ pub(super) fn status() -> Value {
             &json!({ "of_files": count, "of_store": count, "not_in_force": count, "shadowed": texts() }),
         ),
         "trust_groups": texts(),
+        "certificates": { "type": "array", "items": certificate(&["listener"]) },
         "refused": texts(),
     });
-    let required =
-        ["version", "issuer", "token_endpoint", "now", "started", "store", "clients", "trust_groups", "refused"];
+    let required = [
+        "version",
+        "issuer",
+        "token_endpoint",
+        "now",
+        "started",
+        "store",
+        "clients",
+        "trust_groups",
+        "certificates",
+        "refused",
+    ];
     object(&required, &properties)
+}
+
+/// A certificate, with these texts beside it.
+fn certificate(besides: &[&str]) -> Value {
+    let text = json!({ "type": "string" });
+    let required = [besides, &["subject", "serial", "not_before", "not_after", "x5t#S256"]].concat();
+    let mut properties =
+        json!({ "subject": text, "serial": text, "not_before": time(), "not_after": time(), "x5t#S256": text });
+    besides.iter().for_each(|name| properties[*name] = text.clone());
+    object(&required, &properties)
+}
+
+pub(super) fn shared_subjects() -> Value {
+    let text = json!({ "type": "string" });
+    let shared = object(
+        &["trust", "subject", "clients"],
+        &json!({
+            "trust": { "type": "string", "description": "the trust group" },
+            "subject": text,
+            "clients": { "type": "array", "minItems": 2, "items": text },
+        }),
+    );
+    object(&["shared_subjects"], &json!({ "shared_subjects": { "type": "array", "items": shared } }))
 }
 
 /// A client's credentials; the member about the uses stands outside of a page's clients.
@@ -47,7 +81,7 @@ pub(super) fn credentials() -> Value {
         }),
     );
     let certificate = object(
-        &["type", "registered", "x5t#S256", "subject", "serial", "not_after"],
+        &["type", "registered", "x5t#S256", "subject", "serial", "not_before", "not_after"],
         &json!({
             "type": { "const": "certificate" },
             "registered": { "type": "boolean", "description": "whether the registration holds it; one that a CA vouches for is only seen" },
@@ -65,6 +99,7 @@ pub(super) fn credentials() -> Value {
             "client_id": text,
             "token_endpoint_auth_method": schema(Kind::Method),
             "state": schema(Kind::State),
+            "certificate_validity": { "const": IGNORED, "description": "there when the registration alone says how long its certificates are good" },
             "jwks_uri": { "type": "string", "description": "where the client publishes keys or certificates" },
             "last_used": { "type": "string", "format": "date-time", "description": "when the client last proved itself; left out when that was never seen" },
             "credentials": { "type": "array", "items": { "oneOf": [key, certificate] } },
@@ -135,10 +170,6 @@ pub(super) fn retirement() -> Value {
 
 pub(super) fn trust_groups() -> Value {
     let text = json!({ "type": "string" });
-    let anchor = object(
-        &["subject", "serial", "not_before", "not_after", "x5t#S256"],
-        &json!({ "subject": text, "serial": text, "not_before": time(), "not_after": time(), "x5t#S256": text }),
-    );
     let list = object(
         &["issuer", "this_update", "next_update"],
         &json!({ "issuer": text, "this_update": time(), "next_update": time() }),
@@ -147,11 +178,12 @@ pub(super) fn trust_groups() -> Value {
         &["name", "anchors", "revocation_lists"],
         &json!({
             "name": text,
-            "anchors": { "type": "array", "items": anchor },
+            "anchors": { "type": "array", "items": certificate(&[]) },
             "revocation_lists": { "type": "array", "items": list },
         }),
     );
-    object(&["trust_groups"], &json!({ "trust_groups": { "type": "array", "items": group } }))
+    let properties = json!({ "trust_groups": { "type": "array", "items": group }, "administrators": group });
+    object(&["trust_groups"], &properties)
 }
 
 pub(super) fn problem() -> Value {

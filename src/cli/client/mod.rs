@@ -130,17 +130,28 @@ fn list(args: &ListArgs, environment: &Environment, out: &mut dyn Write) -> anyh
     Ok(Exit::Done)
 }
 
-/// Every page of the answer.
+/// Every client.
 pub(super) fn all(api: &super::admin_api::Api, query: &str) -> anyhow::Result<Vec<Value>> {
+    pages(api, "/admin/v1/clients", query).map(|pages| pages.clients)
+}
+
+/// The clients of every page of an answer, and the last page without them.
+pub(super) struct Pages {
+    pub(super) clients: Vec<Value>,
+    pub(super) last: Value,
+}
+
+/// Asks for one page after the other.
+pub(super) fn pages(api: &super::admin_api::Api, path: &str, query: &str) -> anyhow::Result<Pages> {
     let (mut clients, mut cursor) = (Vec::new(), String::new());
     loop {
-        let mut page = api.get(&format!("/admin/v1/clients?limit=1000{query}{cursor}"))?.body;
+        let mut page = api.get(&format!("{path}?limit=1000{query}{cursor}"))?.body;
         if let Some(found) = page["clients"].as_array_mut() {
             clients.append(found);
         }
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(clients),
+            None => return Ok(Pages { clients, last: page }),
         }
     }
 }

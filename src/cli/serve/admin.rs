@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use certbind_proto::cert::Certificate;
 use certbind_proto::time::Timestamp;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use super::reload::Reloader;
 use super::server::{Counted, Server};
 use crate::admin::{Access, Admin, Host, Reloaded, Standing};
-use crate::authn::trust::TrustGroups;
+use crate::authn::trust::{TrustGroup, TrustGroups};
 use crate::cli::report::Report;
 use crate::config::{AdminListener, Config, Storage};
 use crate::http::{BodyLimits, TOKEN_PATH};
@@ -161,6 +162,14 @@ impl Host for ServerAround {
 
     fn trust(&self) -> Arc<TrustGroups> {
         Arc::clone(&self.reloader.live.load().trust)
+    }
+
+    fn trust_of_administrators(&self) -> Option<Arc<TrustGroup>> {
+        self.reloader.administrators.trust.any()
+    }
+
+    fn certificates(&self) -> Vec<(&'static str, Certificate)> {
+        self.reloader.certificates.in_force()
     }
 
     fn reload(&self) -> Reloaded {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use certbind_proto::cert::Certificate;
 use certbind_proto::time::Timestamp;
 use rustls::sign::CertifiedKey;
 
@@ -90,6 +91,12 @@ impl ServerCertificate {
     /// What the listener's handshakes go by, now and later.
     pub(super) fn acceptor(&self) -> Arc<tls::Acceptor> {
         Arc::clone(&self.acceptor)
+    }
+
+    /// The certificate that handshakes are made with now.
+    fn in_force(&self) -> Option<(&'static str, Certificate)> {
+        let source = &self.state().source;
+        Some((source.listener, Certificate::parse(source.tls.certificate.cert.first()?).ok()?))
     }
 
     /// Looks at the files, takes a pair that is new and good, and tells what came of it.
@@ -237,6 +244,12 @@ impl Certificates {
     pub(super) fn acceptors(&self) -> Acceptors {
         let acceptor = |certificate: &Option<ServerCertificate>| certificate.as_ref().map(ServerCertificate::acceptor);
         Acceptors { mtls: self.mtls.acceptor(), public: acceptor(&self.public), admin: acceptor(&self.admin) }
+    }
+
+    /// Those in force, by the names of their listeners.
+    pub(super) fn in_force(&self) -> Vec<(&'static str, Certificate)> {
+        let all = std::iter::once(&self.mtls).chain(&self.public).chain(&self.admin);
+        all.filter_map(ServerCertificate::in_force).collect()
     }
 
     /// Takes what is new and good, and tells what came of it.

@@ -31,8 +31,7 @@ use crate::metrics::Metrics;
 use crate::mint::Minter;
 use crate::mint::revocation_list::ListSigner;
 use crate::mint::ring::KeyRing;
-use crate::registry::file::Watch;
-use crate::registry::stored::{Follow, StoredRegistry};
+use crate::registry::stored::StoredRegistry;
 use crate::registry::{Clients, Registry as _};
 use crate::store::{BoxFuture, FirstUse, ReplayStore, Store, StoreError, Use};
 use crate::usage::{Usages, Writing};
@@ -213,7 +212,7 @@ impl Parts {
     }
 
     /// Follows the clients' folder and the clients of the store.
-    pub(super) fn follow_clients(&self, reporter: &Reporter) -> (Watch, Follow) {
+    pub(super) fn follow_clients(&self, reporter: &Reporter) -> clients::Following {
         clients::follow(
             &self.registry,
             Arc::clone(&self.store),

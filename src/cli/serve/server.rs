@@ -16,6 +16,7 @@ use super::parts::{Parts, Platform};
 use super::reload::Reloader;
 use super::sockets::Sockets;
 use crate::cli::audit_log;
+use crate::cli::clients;
 use crate::cli::poll::Poll;
 use crate::cli::report::{Report, Reporter};
 use crate::cli::signing_keys::KeyWatch;
@@ -24,8 +25,6 @@ use crate::http::Hosts;
 use crate::http::ops::Operations;
 use crate::metrics::Metrics;
 use crate::net::{self, Capacity, ConnInfo, HandshakeFault, Listener, Observer, Service, TlsVersion, Transport, tls};
-use crate::registry::file::Watch;
-use crate::registry::stored::Follow;
 use crate::usage::Writing;
 
 /// How many connections the operations listener takes.
@@ -52,7 +51,7 @@ struct Watches {
     _keys: KeyWatch,
     _certificates: Poll,
     _trust: Poll,
-    _clients: (Watch, Follow),
+    _clients: clients::Following,
     _usages: Writing,
 }
 

@@ -80,6 +80,7 @@ fn used_certificate(client_id: &str, n: usize, last_used: Timestamp) -> Usage {
         thumbprint: Thumbprint::of_der(&n.to_le_bytes()),
         subject: format!("CN={client_id}"),
         serial: format!("{n:02x}"),
+        not_before: NOW,
         not_after: soon(),
     };
     Usage { client_id: client_id.to_owned(), credential, last_used }

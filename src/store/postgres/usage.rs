@@ -16,9 +16,9 @@ pub(super) async fn note(client: &mut Client, uses: &[Usage], now: Timestamp) ->
     transaction.batch_execute("LOCK TABLE certbind.usage IN SHARE ROW EXCLUSIVE MODE").await?;
     let insert = transaction
         .prepare(
-            "INSERT INTO certbind.usage AS held (client_id, kind, thumbprint, name, serial, not_after, last_used) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (client_id, kind, thumbprint) DO UPDATE \
-             SET name = $4, serial = $5, not_after = $6, last_used = greatest(held.last_used, $7)",
+            "INSERT INTO certbind.usage AS held (client_id, kind, thumbprint, name, serial, not_before, not_after, \
+             last_used) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (client_id, kind, thumbprint) DO UPDATE \
+             SET name = $4, serial = $5, not_before = $6, not_after = $7, last_used = greatest(held.last_used, $8)",
         )
         .await?;
     for usage in uses {
@@ -32,6 +32,7 @@ pub(super) async fn note(client: &mut Client, uses: &[Usage], now: Timestamp) ->
                     &&columns.thumbprint.as_bytes()[..],
                     &columns.name,
                     &columns.serial,
+                    &columns.not_before,
                     &columns.not_after,
                     &usage.last_used.millis(),
                 ],
@@ -57,7 +58,7 @@ pub(super) async fn note(client: &mut Client, uses: &[Usage], now: Timestamp) ->
 pub(super) async fn of(client: &Client, client_ids: &[String]) -> Result<Vec<Usage>, StoreError> {
     let rows = client
         .query(
-            "SELECT client_id, kind, thumbprint, name, serial, not_after, last_used FROM certbind.usage \
+            "SELECT client_id, kind, thumbprint, name, serial, not_before, not_after, last_used FROM certbind.usage \
              WHERE client_id = ANY($1) ORDER BY client_id, last_used DESC, kind, thumbprint",
             &[&client_ids],
         )
@@ -66,11 +67,16 @@ pub(super) async fn of(client: &Client, client_ids: &[String]) -> Result<Vec<Usa
 }
 
 fn read(row: &Row) -> Result<Usage, StoreError> {
-    let credential =
-        Credential::read(row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    let credential = Credential::read(
+        row.try_get(1)?,
+        row.try_get(2)?,
+        row.try_get(3)?,
+        row.try_get(4)?,
+        (row.try_get(5)?, row.try_get(6)?),
+    );
     Ok(Usage {
         client_id: row.try_get(0)?,
         credential: credential.ok_or(StoreError::Corrupt(None))?,
-        last_used: timestamp(row, 6)?,
+        last_used: timestamp(row, 7)?,
     })
 }

@@ -15,9 +15,9 @@ pub(super) fn note(connection: &mut Connection, uses: &[Usage], now: Timestamp) 
         let columns = usage.credential.columns();
         transaction
             .prepare_cached(
-                "INSERT INTO usage (client_id, kind, thumbprint, name, serial, not_after, last_used)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (client_id, kind, thumbprint)
-                 DO UPDATE SET name = ?4, serial = ?5, not_after = ?6, last_used = max(last_used, ?7)",
+                "INSERT INTO usage (client_id, kind, thumbprint, name, serial, not_before, not_after, last_used)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (client_id, kind, thumbprint)
+                 DO UPDATE SET name = ?4, serial = ?5, not_before = ?6, not_after = ?7, last_used = max(last_used, ?8)",
             )?
             .execute(params![
                 usage.client_id,
@@ -25,6 +25,7 @@ pub(super) fn note(connection: &mut Connection, uses: &[Usage], now: Timestamp) 
                 columns.thumbprint.as_bytes(),
                 columns.name,
                 columns.serial,
+                columns.not_before,
                 columns.not_after,
                 usage.last_used.millis(),
             ])?;
@@ -50,7 +51,7 @@ pub(super) fn forget(transaction: &Transaction<'_>, client_id: &str) -> Result<(
 /// What is known of these clients.
 pub(super) fn of(connection: &Connection, client_ids: &[String]) -> Result<Vec<Usage>, StoreError> {
     let mut query = connection.prepare_cached(
-        "SELECT client_id, kind, thumbprint, name, serial, not_after, last_used FROM usage WHERE client_id = ?1
+        "SELECT client_id, kind, thumbprint, name, serial, not_before, not_after, last_used FROM usage WHERE client_id = ?1
          ORDER BY last_used DESC, kind, thumbprint",
     )?;
     let mut found = Vec::new();
@@ -65,10 +66,10 @@ pub(super) fn of(connection: &Connection, client_ids: &[String]) -> Result<Vec<U
 
 fn read(row: &Row<'_>) -> Result<Usage, StoreError> {
     let (kind, thumbprint): (String, Vec<u8>) = (row.get(1)?, row.get(2)?);
-    let credential = Credential::read(&kind, &thumbprint, row.get(3)?, row.get(4)?, row.get(5)?);
+    let credential = Credential::read(&kind, &thumbprint, row.get(3)?, row.get(4)?, (row.get(5)?, row.get(6)?));
     Ok(Usage {
         client_id: row.get(0)?,
         credential: credential.ok_or(StoreError::Corrupt(None))?,
-        last_used: Timestamp::from_millis(row.get(6)?),
+        last_used: Timestamp::from_millis(row.get(7)?),
     })
 }

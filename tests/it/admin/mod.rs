@@ -4,6 +4,7 @@ mod changes;
 mod cli;
 mod credentials;
 pub(crate) mod docs;
+mod doctor;
 mod keys;
 mod listing;
 mod problems;

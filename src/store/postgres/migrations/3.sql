@@ -5,6 +5,7 @@ CREATE TABLE certbind.usage (
     thumbprint bytea  NOT NULL CHECK (length(thumbprint) = 32),
     name       text,            -- the kid of a key, if it has one; the subject of a certificate
     serial     text,            -- of a certificate, in hexadecimal
+    not_before bigint,          -- of a certificate; milliseconds since 1970
     not_after  bigint,          -- of a certificate; milliseconds since 1970
     last_used  bigint NOT NULL, -- milliseconds since 1970
     PRIMARY KEY (client_id, kind, thumbprint)

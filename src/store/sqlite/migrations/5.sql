@@ -5,6 +5,7 @@ CREATE TABLE usage (
     thumbprint BLOB    NOT NULL CHECK (length(thumbprint) = 32),
     name       TEXT,             -- the kid of a key, if it has one; the subject of a certificate
     serial     TEXT,             -- of a certificate, in hexadecimal
+    not_before INTEGER,          -- of a certificate; milliseconds since 1970
     not_after  INTEGER,          -- of a certificate; milliseconds since 1970
     last_used  INTEGER NOT NULL, -- milliseconds since 1970
     PRIMARY KEY (client_id, kind, thumbprint)

@@ -1,0 +1,135 @@
+//! `certbind doctor`: everything that ends, the soonest first, and what is odd without having an end.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use certbind_proto::time::{Timestamp, parse_duration};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Exit;
+use super::admin_api::{AdminArgs, Api};
+use super::client::{Pages, pages};
+use super::config::Output;
+use super::{print, when};
+use crate::config::Environment;
+
+mod dates;
+mod findings;
+
+use dates::{Dated, Soon, State};
+use findings::Finding;
+
+const COLUMNS: [&str; 6] = ["STATE", "LEFT", "UNTIL", "WHAT", "WHOSE", "NAME"];
+
+/// How many names of a finding people are shown.
+const SHOWN: usize = 20;
+
+/// Which server, and what is soon.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// What ends within this time ends soon, as in 30d; without it what ends within 21d and in the last quarter of its life
+    #[arg(long, value_name = "DURATION", value_parser = within)]
+    within: Option<Duration>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+fn within(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|fault| fault.to_string())
+}
+
+/// What the server said.
+struct Told {
+    now: Timestamp,
+    status: Value,
+    trust: Value,
+    keys: Value,
+    shared: Value,
+    clients: Vec<Value>,
+    /// Whether the last uses are those at every server.
+    uses_are_complete: bool,
+}
+
+/// Says what ends and what is odd. Something that has ended or ends soon is [`Exit::Failure`].
+///
+/// # Errors
+/// When the server refuses or cannot be reached, or nothing can be printed.
+pub(super) fn run(args: &DoctorArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let told = ask(&args.admin.connect(environment)?)?;
+    let soon = args.within.map_or(Soon::Usual, Soon::Within);
+    let mut dates = dates::all(&told);
+    dates.sort_by(|a, b| (a.until, a.what, &a.whose, &a.name).cmp(&(b.until, b.what, &b.whose, &b.name)));
+    let findings = findings::all(&told);
+    let is_fine = !dates.iter().any(|dated| matches!(dated.state(told.now, soon), State::Ended | State::Soon));
+    match args.admin.output {
+        Output::Json => writeln!(out, "{:#}", to_json(&told, soon, is_fine, &dates, &findings))?,
+        Output::Table => show(out, told.now, soon, &dates, &findings)?,
+        Output::Plain => show_plain(out, told.now, soon, &dates, &findings)?,
+    }
+    Ok(if is_fine { Exit::Done } else { Exit::Failure })
+}
+
+fn ask(api: &Api) -> anyhow::Result<Told> {
+    let get = |path: &str| api.get(path).map(|answer| answer.body);
+    let status = get("/admin/v1/status")?;
+    let Pages { clients, last } = pages(api, "/admin/v1/credentials", "")?;
+    Ok(Told {
+        now: status["now"].as_str().and_then(when::read).context("the server does not say what time it is")?,
+        trust: get("/admin/v1/trust-anchors")?,
+        keys: get("/admin/v1/keys")?,
+        shared: get("/admin/v1/shared-subjects")?,
+        uses_are_complete: last["uses_of"] == "every_server",
+        status,
+        clients,
+    })
+}
+
+fn to_json(told: &Told, soon: Soon, is_fine: bool, dates: &[Dated], findings: &[Finding]) -> Value {
+    json!({
+        "now": told.now.to_string(),
+        "fine": is_fine,
+        "dates": dates.iter().map(|dated| dated.to_json(told.now, soon)).collect::<Vec<_>>(),
+        "findings": findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
+    })
+}
+
+fn show(out: &mut dyn Write, now: Timestamp, soon: Soon, dates: &[Dated], findings: &[Finding]) -> io::Result<()> {
+    let left = |dated: &Dated| match dated.until >= now {
+        true => when::span(dated.until.since(now)),
+        false => format!("-{}", when::span(now.since(dated.until))),
+    };
+    let rows: Vec<_> = dates.iter().map(|dated| row(dated, dated.state(now, soon).for_people(), left(dated))).collect();
+    print::rows(out, Output::Table, &COLUMNS, &rows)?;
+    if !findings.is_empty() {
+        writeln!(out)?;
+    }
+    findings.iter().try_for_each(|finding| print::rows(out, Output::Table, &[], &[vec![finding.words(SHOWN)]]))
+}
+
+/// Time left in seconds, for programs.
+fn show_plain(
+    out: &mut dyn Write,
+    now: Timestamp,
+    soon: Soon,
+    dates: &[Dated],
+    findings: &[Finding],
+) -> io::Result<()> {
+    let left = |dated: &Dated| (dated.until.unix() - now.unix()).to_string();
+    let mut rows: Vec<_> = dates.iter().map(|dated| row(dated, dated.state(now, soon).as_str(), left(dated))).collect();
+    let of_finding = |finding: &Finding| {
+        let texts = ["finding", "", "", finding.kind, "", &finding.words(usize::MAX)].map(str::to_owned);
+        texts.to_vec()
+    };
+    rows.extend(findings.iter().map(of_finding));
+    print::rows(out, Output::Plain, &[], &rows)
+}
+
+fn row(dated: &Dated, state: &str, left: String) -> Vec<String> {
+    let name = match dated.uncounted {
+        Some(why) => format!("{} ({why})", dated.name),
+        None => dated.name.clone(),
+    };
+    vec![state.to_owned(), left, dated.until.to_string(), dated.what.to_owned(), dated.whose.clone(), name]
+}
