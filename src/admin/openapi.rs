@@ -62,8 +62,8 @@ fn described(operation: &Operation) -> Value {
         members["parameters"] = parameters.into();
     }
     if let Some((media_type, schema)) = body(id) {
-        members["requestBody"] =
-            json!({ "required": true, "content": { media_type: { "schema": reference(schema) } } });
+        let content = json!({ "schema": reference(schema), "example": example(id) });
+        members["requestBody"] = json!({ "required": true, "content": { media_type: content } });
     }
     members
 }
@@ -94,6 +94,23 @@ fn body(id: OperationId) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// A body that every server takes, whatever its trust groups are called.
+fn example(id: OperationId) -> Value {
+    match id {
+        OperationId::ChangeClient => json!({ "scope": "payments:read", "certbind": { "labels": { "team": "pay" } } }),
+        OperationId::Revoke => {
+            json!({ "x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg0", "reason": "the machine was stolen" })
+        }
+        _ => json!({
+            "client_name": "Billing",
+            "token_endpoint_auth_method": "private_key_jwt",
+            "jwks_uri": "https://billing.example.com/jwks.json",
+            "scope": "payments:read payments:write",
+            "certbind": { "audiences": ["https://payments.example.com"], "owner": "pay@example.com" },
+        }),
+    }
+}
+
 fn parameters(id: OperationId) -> Vec<Value> {
     let header = |name: &str, required: bool, meaning: &str, pattern: &str| {
         let schema = json!({ "type": "string", "pattern": pattern });
@@ -104,7 +121,8 @@ fn parameters(id: OperationId) -> Vec<Value> {
     match id {
         OperationId::SearchAudit => audit_lines::parameters_schema(),
         OperationId::ListClients | OperationId::ListCredentials => listing(),
-        OperationId::ReadClient => vec![header("If-None-Match", false, "The ETag of the state that is known", "^.+$")],
+        // Whatever stands there, what is not the tag means that the state is not known.
+        OperationId::ReadClient => vec![header("If-None-Match", false, "The ETag of the state that is known", ".*")],
         OperationId::ReplaceClient => vec![
             if_match(false),
             header(
@@ -121,7 +139,7 @@ fn parameters(id: OperationId) -> Vec<Value> {
         }
         OperationId::ListRevocations => vec![
             query("limit", limit(), "The most revocations of a page"),
-            query("cursor", json!({ "type": "string" }), "The next_cursor of the page before"),
+            query("cursor", cursor(), "The next_cursor of the page before"),
             query("kind", json!({ "enum": Revoked::ALL.map(Revoked::as_str) }), "Only those of this kind"),
         ],
         OperationId::CreateClient
@@ -141,6 +159,10 @@ fn query(name: &str, schema: Value, meaning: &str) -> Value {
     json!({ "name": name, "in": "query", "schema": schema, "description": meaning })
 }
 
+fn cursor() -> Value {
+    json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]+$" })
+}
+
 fn limit() -> Value {
     json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT })
 }
@@ -149,7 +171,7 @@ fn listing() -> Vec<Value> {
     let labels = json!({ "type": "array", "items": { "type": "string", "pattern": "=" } });
     vec![
         query("limit", limit(), "The most clients of a page"),
-        query("cursor", json!({ "type": "string" }), "The next_cursor of the page before"),
+        query("cursor", cursor(), "The next_cursor of the page before"),
         query("state", json!({ "enum": ["active", "disabled"] }), "Only clients in this state"),
         query("method", json!({ "enum": methods() }), "Only clients of this authentication method"),
         query("source", json!({ "enum": Source::ALL.map(Source::as_str) }), "Only clients from here"),
@@ -431,6 +453,24 @@ mod tests {
             .collect();
         assert_eq!(described, there);
         assert_eq!(there.len(), OPERATIONS.len(), "no operation is there twice");
+    }
+
+    #[test]
+    fn every_body_has_an_example_that_is_taken() {
+        use certbind_proto::client::{LegacyAudience, RegistrationRules};
+        use certbind_proto::jws::Algorithms;
+        let rules = RegistrationRules {
+            algorithms: Algorithms::FAPI2,
+            legacy_audience: LegacyAudience::Forbidden,
+            trust_groups: Vec::new(),
+        };
+        let object = |value: Value| value.as_object().unwrap().clone();
+        let mut registration = object(example(OperationId::CreateClient));
+        registration.insert("client_id".to_owned(), "billing".into());
+        crate::registry::document::register(&registration, &rules).unwrap();
+        crate::admin::merge::merge(&mut registration, &object(example(OperationId::ChangeClient)));
+        crate::registry::document::register(&registration, &rules).unwrap();
+        assert_eq!(revocations::faults(&object(example(OperationId::Revoke))), []);
     }
 
     #[test]

@@ -93,8 +93,9 @@ pub(super) fn next<B>(request: &Request<B>, cursor: &str) -> String {
     format!("{}?{}", uri.path(), query.join("&"))
 }
 
+/// What a cursor was made of. An empty one is none: a caller that lost it must not begin anew and never end.
 pub(super) fn read_cursor(cursor: &str) -> Option<String> {
-    String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
+    String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok().filter(|last| !last.is_empty())
 }
 
 /// Whether something is to be done, or only to be said what that would do.
@@ -165,6 +166,7 @@ mod tests {
             ("limit=-1", Some("limit")),
             ("limit=", Some("limit")),
             ("limit=1&limit=2", Some("limit")),
+            ("cursor=", Some("cursor")),
             ("cursor=***", Some("cursor")),
             ("cursor=_w", Some("cursor")),
             ("state=gone", Some("state")),

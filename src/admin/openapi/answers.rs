@@ -206,8 +206,11 @@ pub(super) fn problem() -> Value {
                     "properties": { "detail": { "type": "string" }, "pointer": { "type": "string" } },
                 },
             },
+            "kid": { "type": "string", "description": "the signing key that is published already" },
             "parameter": { "type": "string" },
             "reason": { "type": "string", "description": "what speaks against the certificate of whoever asks" },
+            "retired": { "type": "string", "format": "date-time", "description": "when the signing key was taken back" },
+            "signs_from": { "type": "string", "format": "date-time", "description": "when that key begins to sign" },
         },
     })
 }

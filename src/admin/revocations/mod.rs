@@ -156,6 +156,12 @@ fn shown(revocation: &Revocation, client_id: Option<&str>) -> Value {
     shown
 }
 
+/// What is wrong with a request.
+#[cfg(test)]
+pub(super) fn faults(document: &serde_json::Map<String, Value>) -> Vec<RevocationFault> {
+    Wanted::read(document).err().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,5 +10,6 @@ mod listing;
 mod problems;
 mod revocations;
 mod rig;
+mod schemathesis;
 mod socket;
 mod tls;

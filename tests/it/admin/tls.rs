@@ -18,7 +18,7 @@ use crate::process::rig::{PKI, Process, Site, certbind, output, within};
 /// Who vouches for administrators, and for nobody else.
 static OPS: LazyLock<Issuer> = LazyLock::new(|| Issuer::root("ops root", month()).unwrap());
 
-const ALICE: &str = "spiffe://example.com/ops/alice";
+pub(super) const ALICE: &str = "spiffe://example.com/ops/alice";
 
 /// Since an hour, for thirty days.
 fn month() -> Validity {
@@ -34,7 +34,7 @@ pub(super) fn person(change: impl FnOnce(LeafSpec) -> LeafSpec) -> Identity {
     OPS.leaf(&change(LeafSpec::client("somebody", month()))).unwrap()
 }
 
-fn alice() -> Identity {
+pub(super) fn alice() -> Identity {
     person(|spec| spec.uri(ALICE))
 }
 
