@@ -76,6 +76,9 @@ fn credentials(found: &Found, uses: &[Usage]) -> Value {
     if let Some(client) = found.client() {
         shown["token_endpoint_auth_method"] = client.method.name().as_str().into();
         shown["state"] = if client.state == State::Active { "active" } else { "disabled" }.into();
+        if let Method::PrivateKeyJwt { legacy_audience: true, .. } = client.method {
+            shown["legacy_audience"] = true.into();
+        }
         if let Method::SelfSignedTlsClientAuth { validity: ValidityRule::Ignored, .. } = client.method {
             shown["certificate_validity"] = IGNORED.into();
         }

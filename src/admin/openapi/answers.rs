@@ -99,6 +99,7 @@ pub(super) fn credentials() -> Value {
             "client_id": text,
             "token_endpoint_auth_method": schema(Kind::Method),
             "state": schema(Kind::State),
+            "legacy_audience": { "const": true, "description": "there when its assertions may still name the token endpoint" },
             "certificate_validity": { "const": IGNORED, "description": "there when the registration alone says how long its certificates are good" },
             "jwks_uri": { "type": "string", "description": "where the client publishes keys or certificates" },
             "last_used": { "type": "string", "format": "date-time", "description": "when the client last proved itself; left out when that was never seen" },

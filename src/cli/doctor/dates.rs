@@ -24,7 +24,7 @@ pub(super) enum Soon {
     Usual,
 }
 
-/// Something that ends.
+/// Something that ends, or a key, which does not and may still be due for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dated {
     pub(super) what: &'static str,
@@ -33,7 +33,8 @@ pub(super) struct Dated {
     pub(super) name: String,
     /// When it began.
     pub(super) from: Option<Timestamp>,
-    pub(super) until: Timestamp,
+    /// When it ends, if it does.
+    pub(super) until: Option<Timestamp>,
     pub(super) last_used: Option<Timestamp>,
     /// Why it does not matter that it ends, if that is so.
     pub(super) uncounted: Option<&'static str>,
@@ -48,7 +49,7 @@ pub(super) enum State {
     Soon,
     /// Neither.
     Fine,
-    /// It ends, and nothing is lost by it.
+    /// It has no end, or nothing is lost by it.
     Uncounted,
 }
 
@@ -79,11 +80,11 @@ impl Dated {
             (Soon::Usual, None) => USUAL,
             (Soon::Usual, Some(life)) => USUAL.min(life / 4),
         };
-        match self.until.since(now) {
-            _ if self.uncounted.is_some() => State::Uncounted,
-            left if left.is_zero() => State::Ended,
-            left if left < soon => State::Soon,
-            _ => State::Fine,
+        match self.until.map(|until| until.since(now)).filter(|_| self.uncounted.is_none()) {
+            None => State::Uncounted,
+            Some(left) if left.is_zero() => State::Ended,
+            Some(left) if left < soon => State::Soon,
+            Some(_) => State::Fine,
         }
     }
 
@@ -92,10 +93,12 @@ impl Dated {
             "what": self.what,
             "whose": self.whose,
             "name": self.name,
-            "until": self.until.to_string(),
-            "seconds_left": self.until.unix() - now.unix(),
             "state": self.state(now, soon).as_str(),
         });
+        if let Some(until) = self.until {
+            shown["until"] = until.to_string().into();
+            shown["seconds_left"] = (until.unix() - now.unix()).into();
+        }
         if let Some(last_used) = self.last_used {
             shown["last_used"] = last_used.to_string().into();
         }
@@ -106,11 +109,11 @@ impl Dated {
     }
 
     fn life(&self) -> Option<Duration> {
-        self.from.map(|from| self.until.since(from)).filter(|life| !life.is_zero())
+        self.from.zip(self.until).map(|(from, until)| until.since(from)).filter(|life| !life.is_zero())
     }
 }
 
-/// Everything that ends, in no order.
+/// Everything that ends and every registered key, in no order.
 pub(super) fn all(told: &Told) -> Vec<Dated> {
     let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
     let mut dates = Vec::new();
@@ -135,7 +138,7 @@ fn of_group(group: &Value, name: &str) -> Vec<Dated> {
         ..anchor.clone()
     });
     let lists = group["revocation_lists"].as_array().into_iter().flatten().filter_map(|list| {
-        let (from, until) = (time(list, "this_update"), time(list, "next_update")?);
+        let (from, until) = (time(list, "this_update"), Some(time(list, "next_update")?));
         let (whose, name) = (name.to_owned(), text(list, "issuer"));
         Some(Dated { what: "revocation list", whose, name, from, until, last_used: None, uncounted: None })
     });
@@ -146,16 +149,16 @@ fn of_group(group: &Value, name: &str) -> Vec<Dated> {
 fn signing_keys(keys: &[Value], now: Timestamp) -> Vec<Dated> {
     let has_next = keys.iter().any(|key| key["state"] == "next");
     let dated = |key: &Value| {
-        let until = time(key, "signs_until").filter(|_| key["state"] == "current" || key["state"] == "next")?;
+        let ends = time(key, "signs_until").filter(|_| key["state"] == "current" || key["state"] == "next")?;
         let is_made_by_hand = key["kept"] == "pkcs11" && !has_next;
-        let uncounted = (until > now && !is_made_by_hand).then_some("rotated by itself");
-        let (name, from) = (text(key, "kid"), time(key, "signs_from"));
+        let uncounted = (ends > now && !is_made_by_hand).then_some("rotated by itself");
+        let (name, from, until) = (text(key, "kid"), time(key, "signs_from"), Some(ends));
         Some(Dated { what: "signing key", whose: String::new(), name, from, until, last_used: None, uncounted })
     };
     keys.iter().filter_map(dated).collect()
 }
 
-/// The certificates that a client registered, and those that it came with lately.
+/// The certificates and keys that a client registered, and the certificates that it came with lately.
 fn of_client(client: &Value, now: Timestamp) -> Vec<Dated> {
     let known: Vec<&Value> = client["credentials"].as_array().into_iter().flatten().collect();
     let of = |is_registered: bool, what: &'static str| {
@@ -174,7 +177,14 @@ fn of_client(client: &Value, now: Timestamp) -> Vec<Dated> {
         .collect();
     let seen = in_use(&seen, now);
     let seen = seen.map(|one| Dated { uncounted: uncounted.or_else(|| is_short(one, now)), ..one.clone() });
-    registered.iter().cloned().chain(seen).collect()
+    let keys = known.iter().filter(|one| one["type"] == "key" && one["registered"] == true);
+    registered.iter().cloned().chain(seen).chain(keys.map(|key| registered_key(client, key))).collect()
+}
+
+fn registered_key(client: &Value, key: &Value) -> Dated {
+    let named = ["kid", "thumbprint"].iter().find(|name| key[**name].is_string()).copied().unwrap_or_default();
+    let (whose, name, last_used) = (text(client, "client_id"), text(key, named), time(key, "last_used"));
+    Dated { what: "registered key", whose, name, from: None, until: None, last_used, uncounted: None }
 }
 
 /// Of several registered ones that with the last end counts, and that which is in use.
@@ -188,13 +198,14 @@ fn is_replaced(own: &Dated, all: &[Dated]) -> Option<&'static str> {
 fn in_use(seen: &[Dated], now: Timestamp) -> impl Iterator<Item = &Dated> {
     let last = seen.iter().max_by_key(|one| one.last_used);
     let is_last = move |one: &Dated| last == Some(one);
-    let is_late = move |one: &Dated| one.until > now && one.last_used.is_some_and(|used| now.since(used) < LATELY);
+    let is_late =
+        move |one: &Dated| one.until > Some(now) && one.last_used.is_some_and(|used| now.since(used) < LATELY);
     seen.iter().filter(move |one| is_last(one) || is_late(one))
 }
 
 /// A certificate that lives for a day is long over when a weekly job comes back, with a new one.
 fn is_short(one: &Dated, now: Timestamp) -> Option<&'static str> {
-    (one.until <= now && one.life().is_some_and(|life| life < USUAL)).then_some("short-lived, and not used since")
+    (one.until <= Some(now) && one.life().is_some_and(|life| life < USUAL)).then_some("short-lived, and not used since")
 }
 
 fn certificate(what: &'static str, whose: String, shown: &Value) -> Option<Dated> {
@@ -203,7 +214,7 @@ fn certificate(what: &'static str, whose: String, shown: &Value) -> Option<Dated
         whose,
         name: text(shown, "subject"),
         from: time(shown, "not_before"),
-        until: time(shown, "not_after")?,
+        until: Some(time(shown, "not_after")?),
         last_used: time(shown, "last_used"),
         uncounted: None,
     })
@@ -289,7 +300,8 @@ mod tests {
         assert_eq!(states(&client(vec![hourly])), [("hourly".into(), State::Uncounted)]);
         let yearly = shown("yearly", days(-370), days(-5), Some(days(-9)));
         assert_eq!(states(&client(vec![yearly])), [("yearly".into(), State::Ended)]);
-        assert_eq!(states(&client(vec![json!({ "type": "key", "registered": true })])), []);
+        let key = json!({ "type": "key", "registered": true, "kid": "k1" });
+        assert_eq!(states(&client(vec![key])), [("k1".into(), State::Uncounted)], "a key has no end");
     }
 
     #[test]

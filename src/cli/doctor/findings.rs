@@ -62,7 +62,12 @@ pub(super) fn all(told: &Told) -> Vec<Finding> {
         "registered and no longer used, while the client uses another",
         told.clients.iter().flat_map(left_over).collect(),
     );
-    of_server.into_iter().flatten().chain(shared).chain(unseen).chain(left_over).collect()
+    let legacy = Finding::new(
+        "legacy_audience",
+        "may still name the token endpoint as the audience of their assertions (legacy_audience)",
+        told.clients.iter().filter(|client| client["legacy_audience"] == true).filter_map(client_id).collect(),
+    );
+    of_server.into_iter().flatten().chain(legacy).chain(shared).chain(unseen).chain(left_over).collect()
 }
 
 fn shared_subject(shared: &Value) -> Option<Finding> {
@@ -85,7 +90,11 @@ fn rotated_by_hand(keys: &Value) -> Vec<String> {
 
 fn never_seen(clients: &[Value]) -> Vec<String> {
     let unseen = clients.iter().filter(|client| client["state"] == "active" && client.get("last_used").is_none());
-    unseen.filter_map(|client| client["client_id"].as_str().map(str::to_owned)).collect()
+    unseen.filter_map(client_id).collect()
+}
+
+fn client_id(client: &Value) -> Option<String> {
+    client["client_id"].as_str().map(str::to_owned)
 }
 
 fn left_over(client: &Value) -> Vec<String> {
@@ -144,7 +153,9 @@ mod tests {
             client
         };
         type Spoil<'a> = (&'a dyn Fn(&mut Told), &'a [&'a str]);
-        let spoil: [Spoil<'_>; 8] = [
+        let legacy = json!({ "client_id": "c", "state": "disabled", "legacy_audience": true });
+        let spoil: [Spoil<'_>; 9] = [
+            (&|told| told.clients = vec![legacy.clone()], &["legacy_audience"]),
             (&|told| told.status["refused"] = json!(["clients"]), &["not_in_force"]),
             (&|told| told.status["clients"]["shadowed"] = json!(["a"]), &["shadowed"]),
             (&|told| told.keys = json!({ "keys": [by_hand] }), &["rotated_by_hand"]),

@@ -21,7 +21,7 @@ mod findings;
 use dates::{Dated, Soon, State};
 use findings::Finding;
 
-const COLUMNS: [&str; 6] = ["STATE", "LEFT", "UNTIL", "WHAT", "WHOSE", "NAME"];
+const COLUMNS: [&str; 7] = ["STATE", "LEFT", "UNTIL", "LAST USED", "WHAT", "WHOSE", "NAME"];
 
 /// How many names of a finding people are shown.
 const SHOWN: usize = 20;
@@ -60,7 +60,9 @@ pub(super) fn run(args: &DoctorArgs, environment: &Environment, out: &mut dyn Wr
     let told = ask(&args.admin.connect(environment)?)?;
     let soon = args.within.map_or(Soon::Usual, Soon::Within);
     let mut dates = dates::all(&told);
-    dates.sort_by(|a, b| (a.until, a.what, &a.whose, &a.name).cmp(&(b.until, b.what, &b.whose, &b.name)));
+    // What has no end stands behind.
+    let place = |dated: &Dated| (dated.until.is_none(), dated.until);
+    dates.sort_by(|a, b| (place(a), a.what, &a.whose, &a.name).cmp(&(place(b), b.what, &b.whose, &b.name)));
     let findings = findings::all(&told);
     let is_fine = !dates.iter().any(|dated| matches!(dated.state(told.now, soon), State::Ended | State::Soon));
     match args.admin.output {
@@ -96,12 +98,16 @@ fn to_json(told: &Told, soon: Soon, is_fine: bool, dates: &[Dated], findings: &[
 }
 
 fn show(out: &mut dyn Write, now: Timestamp, soon: Soon, dates: &[Dated], findings: &[Finding]) -> io::Result<()> {
-    let left = |dated: &Dated| match dated.until >= now {
-        true => when::span(dated.until.since(now)),
-        false => format!("-{}", when::span(now.since(dated.until))),
+    let left = |until: Timestamp| match until >= now {
+        true => when::span(until.since(now)),
+        false => format!("-{}", when::span(now.since(until))),
     };
-    let rows: Vec<_> = dates.iter().map(|dated| row(dated, dated.state(now, soon).for_people(), left(dated))).collect();
-    print::rows(out, Output::Table, &COLUMNS, &rows)?;
+    let used = |used: Timestamp| format!("{} ago", when::span(now.since(used)));
+    let row = |dated: &Dated| {
+        let times = [dated.until.map(left), dated.last_used.map(used)].map(Option::unwrap_or_default);
+        row(dated, dated.state(now, soon).for_people(), times)
+    };
+    print::rows(out, Output::Table, &COLUMNS, &dates.iter().map(row).collect::<Vec<_>>())?;
     if !findings.is_empty() {
         writeln!(out)?;
     }
@@ -116,20 +122,25 @@ fn show_plain(
     dates: &[Dated],
     findings: &[Finding],
 ) -> io::Result<()> {
-    let left = |dated: &Dated| (dated.until.unix() - now.unix()).to_string();
-    let mut rows: Vec<_> = dates.iter().map(|dated| row(dated, dated.state(now, soon).as_str(), left(dated))).collect();
+    let left = |until: Timestamp| (until.unix() - now.unix()).to_string();
+    let of_date = |dated: &Dated| {
+        let times =
+            [dated.until.map(left), dated.last_used.map(|used| used.to_string())].map(Option::unwrap_or_default);
+        row(dated, dated.state(now, soon).as_str(), times)
+    };
     let of_finding = |finding: &Finding| {
-        let texts = ["finding", "", "", finding.kind, "", &finding.words(usize::MAX)].map(str::to_owned);
+        let texts = ["finding", "", "", "", finding.kind, "", &finding.words(usize::MAX)].map(str::to_owned);
         texts.to_vec()
     };
-    rows.extend(findings.iter().map(of_finding));
+    let rows: Vec<_> = dates.iter().map(of_date).chain(findings.iter().map(of_finding)).collect();
     print::rows(out, Output::Plain, &[], &rows)
 }
 
-fn row(dated: &Dated, state: &str, left: String) -> Vec<String> {
+fn row(dated: &Dated, state: &str, [left, last_used]: [String; 2]) -> Vec<String> {
     let name = match dated.uncounted {
         Some(why) => format!("{} ({why})", dated.name),
         None => dated.name.clone(),
     };
-    vec![state.to_owned(), left, dated.until.to_string(), dated.what.to_owned(), dated.whose.clone(), name]
+    let until = dated.until.map(|until| until.to_string()).unwrap_or_default();
+    vec![state.to_owned(), left, until, last_used, dated.what.to_owned(), dated.whose.clone(), name]
 }

@@ -12,10 +12,11 @@ use base64::engine::general_purpose::STANDARD;
 use certbind_proto::jwk::JwkSet;
 use certbind_proto::jws::{Algorithm, Algorithms, Parsed, SigningKey};
 use hyper::{StatusCode, Version};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{Answer, Connection, billing};
-use super::rig::{PKI, Process, Site, output, within};
+use super::rig::{PKI, Process, Site, certbind, output, within};
 
 const PIN: &str = "hush-1234";
 const JWKS: &str = "/.well-known/jwks.json";
@@ -370,4 +371,43 @@ async fn keys_move_into_a_token_by_an_ordinary_rotation_and_out_of_it_at_once() 
     let last = signed_by(&mut connection, &after).await;
     assert!(last != of_module && last != of_store, "this server cannot sign with either");
     assert!(kids(&after).contains(&of_module), "its tokens are verified to their end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_rotates_to_the_next_key_of_the_token_and_takes_one_back_only_when_another_can_sign() {
+    let (hsm, site) = (Hsm::new(), Site::new());
+    hsm.import("01", Algorithm::Es256);
+    let server = Process::ready(hsm.serve(&site, &["keys.rotate_every=off", "listen.admin.address=unix:admin.sock"]));
+    let key = |arguments: &[&str]| {
+        let mut command = certbind();
+        command.arg("key").args(arguments).args(["-o", "json"]).current_dir(site.dir());
+        let (out, said, status) = output(command.env("CERTBIND_ADMIN", "unix:admin.sock"));
+        match status.code() {
+            Some(0) => Ok(serde_json::from_str::<Value>(&out).unwrap()),
+            code => Err((code, said.lines().next().unwrap_or_default().to_owned())),
+        }
+    };
+    let none = Err((Some(3), "certbind: The security module holds no key that could be the next one.".to_owned()));
+    let mut connection = connect(&server).await;
+    let old = kids(&published(&mut connection).await).into_iter().next().unwrap();
+    assert_eq!(key(&["rotate"]), none);
+    assert_eq!(key(&["retire", &old]), none, "nothing would be left to sign with");
+    let set = published(&mut connection).await;
+    assert_eq!(signed_by(&mut connection, &set).await, old);
+
+    hsm.import("02", Algorithm::Es256);
+    let plan = key(&["rotate", "--dry-run"]).unwrap();
+    let done = key(&["rotate"]).unwrap();
+    assert_eq!(plan["incoming"], done["incoming"], "which key it is is known beforehand");
+    let plan = key(&["retire", &old, "--dry-run"]).unwrap();
+    assert_eq!(plan["signer"], done["incoming"]);
+    assert_eq!(key(&["retire", &old]).unwrap()["signer"], done["incoming"]);
+    let set = published(&mut connection).await;
+    assert_eq!(signed_by(&mut connection, &set).await, done["incoming"]);
+    assert!(!kids(&set).contains(&old));
+
+    hsm.rename_tokens("tokens", "away");
+    // Whether the module says that the token is gone or that it is empty is its own business.
+    let refused = key(&["rotate"]).unwrap_err();
+    assert!(refused.0 == Some(3) && refused.1.starts_with("certbind: The security module "), "{refused:?}");
 }
