@@ -18,7 +18,7 @@ const AT_ONCE: usize = 4000;
 
 /// Uses so many assertions, as if clients had sent them.
 pub(crate) async fn fill(data_dir: &Path, count: usize) -> anyhow::Result<()> {
-    let store = Arc::new(SqliteStore::open(&Settings::new(data_dir))?);
+    let store = Arc::new(SqliteStore::open(&Settings::new(data_dir), SystemClock.now())?);
     let now = SystemClock.now();
     let numbers: Vec<usize> = (0..count).collect();
     for numbers in numbers.chunks(AT_ONCE) {
@@ -43,6 +43,9 @@ mod tests {
     async fn what_was_filled_in_is_live_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         fill(&dir.path().join("data"), 5000).await.unwrap();
-        assert_eq!(SqliteStore::open(&Settings::new(dir.path().join("data"))).unwrap().live_entries(), 5000);
+        assert_eq!(
+            SqliteStore::open(&Settings::new(dir.path().join("data")), SystemClock.now()).unwrap().live_entries(),
+            5000
+        );
     }
 }

@@ -21,6 +21,7 @@ mod admin_api;
 mod apply;
 mod audit;
 mod audit_log;
+mod backup;
 mod client;
 mod client_explain;
 mod clients;
@@ -81,6 +82,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Have a running server read changed files now.
     Reload(status::ReloadArgs),
+    /// Copy the store of a running server to a new file, of one moment and checked.
+    Backup(backup::BackupArgs),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -178,6 +181,7 @@ fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
         Command::Doctor(args) => doctor::run(&args, environment, out),
         Command::Reload(args) => status::reload(&args, environment, out),
         Command::Audit(command) => audit::run(&command, environment, out),
+        Command::Backup(args) => backup::run(&args, environment, out),
         Command::Config(command) => {
             Ok(config::run(&command, environment.clone(), SystemClock.now(), out, &mut io::stderr())?)
         }

@@ -26,7 +26,8 @@ pub(super) async fn open(
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let (Storage::Postgres(database), Some(files)) = (&config.storage, files) else {
-        let store = SqliteStore::open(&sqlite::Settings::new(&config.data_dir)).context("cannot open the store")?;
+        let store = SqliteStore::open(&sqlite::Settings::new(&config.data_dir), clock.now())
+            .context("cannot open the store")?;
         return Ok(Arc::new(store));
     };
     let roots = match database.roots {

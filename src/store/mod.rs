@@ -9,6 +9,7 @@ mod changes;
 mod clients;
 pub mod conformance;
 pub mod faulty;
+mod fence;
 pub mod memory;
 pub mod postgres;
 mod replay;
@@ -84,6 +85,14 @@ pub enum StoreError {
         /// The setting of PostgreSQL.
         setting: &'static str,
     },
+    /// An earlier version of this program wrote the store.
+    #[error("the store has format {found}, and this version has {known}: start the server of this version first")]
+    Older {
+        /// Its format.
+        found: u32,
+        /// The format of this version.
+        known: u32,
+    },
     /// Others than the owner may reach the private keys.
     #[error("{} has mode {mode:03o}; group and others must have no access (chmod go= {})", path.display(), path.display())]
     OpenToOthers {
@@ -95,6 +104,12 @@ pub enum StoreError {
     /// The database is a replica, or was set to be read only.
     #[error("the database takes no writes: it is a replica, or read only")]
     ReadOnly,
+    /// A write-ahead log lies beside a database that has none.
+    #[error("{} belongs to another database: remove it, it was there before the copy beside it", path.display())]
+    StrayLog {
+        /// The log.
+        path: PathBuf,
+    },
     /// The store has been shut down.
     #[error("the store is shut down")]
     Stopped,

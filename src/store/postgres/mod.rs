@@ -207,7 +207,7 @@ impl PostgresStore {
 impl Inner {
     /// Whether the assertion may have been used on a database that is no more.
     fn may_be_lost(&self, used: &Use) -> bool {
-        self.loss == Loss::Possible && fence::is_before(self.shared.fence(), used)
+        self.loss == Loss::Possible && super::fence::is_before(self.shared.fence(), used)
     }
 
     /// Does `work` on a connection of the pool within the deadline.

@@ -1,7 +1,7 @@
 //! The data folder and the database file, for the owner alone.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,24 @@ pub(super) fn prepare(data_dir: &Path) -> Result<PathBuf, StoreError> {
     let path = data_dir.canonicalize().map_err(unavailable)?.join(FILE);
     make_file(&path).map_err(unavailable)?;
     owner_only(&path)?;
+    has_own_log(&path)?;
     Ok(path)
+}
+
+/// A copy has no write-ahead log. One that was left beside it is of another database, and SQLite would read both as one.
+fn has_own_log(path: &Path) -> Result<(), StoreError> {
+    /// Where the header says how the file is written, and what it says where there is no write-ahead log.
+    const WRITE_VERSION: usize = 18;
+    const WITHOUT_LOG: u8 = 1;
+    let mut header = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(100).read_to_end(&mut header));
+    read.map_err(unavailable)?;
+    let log = PathBuf::from(format!("{}-wal", path.display()));
+    let is_filled = fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+    if header.get(WRITE_VERSION) == Some(&WITHOUT_LOG) && is_filled {
+        return Err(StoreError::StrayLog { path: log });
+    }
+    Ok(())
 }
 
 fn make_dir(path: &Path) -> io::Result<()> {

@@ -3,10 +3,14 @@
 //! Why a log and an index in memory instead of a unique index on disk: `docs/decisions/0004-replay-log.md`.
 
 mod audit;
+pub mod backup;
 mod checksum;
 mod clients;
 mod files;
+#[cfg(test)]
+mod formats;
 mod keys;
+mod origin;
 mod queue;
 mod replay;
 mod revisions;
@@ -85,16 +89,17 @@ impl SqliteStore {
     /// # Errors
     /// The folder or the file cannot be used, is open to others, belongs to another program or to a newer version, or
     /// is damaged. There is no other store to fall back on.
-    pub fn open(settings: &Settings) -> Result<Self, StoreError> {
+    pub fn open(settings: &Settings, now: Timestamp) -> Result<Self, StoreError> {
         let path = files::prepare(&settings.data_dir)?;
         if wal::is_damaged(&path).map_err(|error| StoreError::Unavailable(Arc::new(error)))? {
             return Err(StoreError::Corrupt(None));
         }
-        let connection = schema::open(&path, settings.lock_timeout)?;
+        let mut connection = schema::open(&path, settings.lock_timeout)?;
+        let fence = origin::look(&mut connection, &path, now)?;
         let gauges = Arc::new(Gauges::default());
         let calls = Arc::new(Queue::new(settings.max_waiting));
         let (changed, mut changes) = watch::channel(Revisions::default());
-        let mut writer = Writer::new(connection, settings, Arc::clone(&calls), Arc::clone(&gauges), changed)?;
+        let mut writer = Writer::new(connection, settings, fence, Arc::clone(&calls), Arc::clone(&gauges), changed)?;
         changes.mark_unchanged();
         let thread = thread::Builder::new()
             .name("store".into())

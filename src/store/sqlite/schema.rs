@@ -13,12 +13,13 @@ use super::keys;
 const APPLICATION_ID: i64 = 0x6362_6e64;
 
 /// Step n leads from format n to format n + 1. A step that was released never changes.
-const MIGRATIONS: [Step; 5] = [
+const MIGRATIONS: [Step; 6] = [
     Step { sql: include_str!("migrations/1.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("migrations/2.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("migrations/3.sql"), then: keys::adopt },
     Step { sql: include_str!("migrations/4.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("migrations/5.sql"), then: |_| Ok(()) },
+    Step { sql: include_str!("migrations/6.sql"), then: |_| Ok(()) },
 ];
 
 /// One step: statements, and then what no statement can do.
@@ -44,6 +45,14 @@ pub(super) fn open(path: &Path, lock_timeout: Duration) -> Result<Connection, St
     check(&connection)?;
     migrate(&mut connection, path)?;
     Ok(connection)
+}
+
+/// Fails unless the file is ours and of the newest format.
+pub(super) fn is_current(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    match format(&*connection.unchecked_transaction()?, path)? {
+        KNOWN => Ok(()),
+        found => Err(StoreError::Older { found, known: KNOWN }),
+    }
 }
 
 /// The format of the file, 0 when it is empty. Inside a transaction, so that it sees a migration whole or not at all.

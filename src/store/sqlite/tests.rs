@@ -13,13 +13,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use certbind_proto::thumbprint::Thumbprint;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
 use crate::store::conformance::{self, NOW, first_use, signing_key, soon, try_wait, wait};
-use crate::store::usage::Credential;
 use crate::store::{ReplayKey, Secret};
 
 fn data_dir() -> TempDir {
@@ -29,7 +27,7 @@ fn data_dir() -> TempDir {
 }
 
 fn open(dir: &TempDir) -> SqliteStore {
-    SqliteStore::open(&Settings::new(dir.path())).unwrap()
+    SqliteStore::open(&Settings::new(dir.path()), NOW).unwrap()
 }
 
 fn key(n: impl ToString) -> ReplayKey {
@@ -153,7 +151,7 @@ fn fault_27_a_newer_database_is_refused_and_left_alone() {
     drop(open(&dir));
     database(&dir).pragma_update(None, "user_version", 999).unwrap();
     let before = fs::read(dir.path().join(files::FILE)).unwrap();
-    let Err(StoreError::Newer { found, known }) = SqliteStore::open(&Settings::new(dir.path())) else {
+    let Err(StoreError::Newer { found, known }) = SqliteStore::open(&Settings::new(dir.path()), NOW) else {
         panic!("a newer format is taken")
     };
     assert_eq!((found, known), (999, schema::KNOWN));
@@ -164,7 +162,7 @@ fn fault_27_a_newer_database_is_refused_and_left_alone() {
 fn back_to_format_1(dir: &TempDir, checksum: i64) {
     let database = database(dir);
     let (_, keys) = include_str!("migrations/1.sql").split_once("-- Private keys").unwrap();
-    let newer = "DROP TABLE revisions; DROP TABLE clients; DROP TABLE revocations; DROP TABLE signing_keys; DROP TABLE audit; DROP TABLE usage;";
+    let newer = "DROP TABLE revisions; DROP TABLE clients; DROP TABLE revocations; DROP TABLE signing_keys; DROP TABLE audit; DROP TABLE usage; DROP TABLE origin;";
     database.execute_batch(&[newer, "--", keys].concat()).unwrap();
     let insert = "INSERT INTO signing_keys VALUES ('k1', 'ES256', x'6b6579', 1795375800000, ?1)";
     database.execute(insert, [checksum]).unwrap();
@@ -189,34 +187,6 @@ fn fault_27_a_database_of_an_older_format_is_brought_up_to_date_and_keeps_what_i
     let sealed = StoredKey { secret: Secret::Sealed(vec![7; 40]), ..wait(store.load()).keys[0].clone() };
     assert_eq!(wait(store.replace(0, vec![sealed])), Replaced::Yes(1));
     assert!(!is_on_disk(&dir, b"ES256key") && !is_on_disk(&dir, b"pkcs8key"), "not from the older table either");
-}
-
-/// Each older format, made from the newest by taking away what came later.
-#[test]
-fn fault_27_a_database_of_format_3_or_4_gets_what_came_later_and_keeps_its_clients_and_keys() {
-    for (format, newer) in [(3, "DROP TABLE usage; DROP TABLE audit"), (4, "DROP TABLE usage")] {
-        of_an_older_format(format, newer);
-    }
-}
-
-fn of_an_older_format(format: u32, newer: &str) {
-    let dir = data_dir();
-    let keys = vec![signing_key("k1", "ES256")];
-    {
-        let store = open(&dir);
-        assert_eq!(wait(store.replace(0, keys.clone())), Replaced::Yes(1));
-        wait(store.put_client("billing".into(), "{}".into(), Expected::Absent, NOW));
-    }
-    database(&dir).execute_batch(newer).unwrap();
-    database(&dir).pragma_update(None, "user_version", format).unwrap();
-    let store = open(&dir);
-    assert_eq!(wait(store.load()), StoredKeys { revision: 1, keys });
-    assert_eq!(wait(store.clients_since(0)).len(), 1);
-    let key = Credential::Key { thumbprint: Thumbprint::of_der(b"k"), kid: Some("k".to_owned()) };
-    let uses = vec![Usage { client_id: "billing".into(), credential: key, last_used: NOW }];
-    wait(store.note_uses(uses.clone(), NOW));
-    drop(store);
-    assert_eq!(wait(open(&dir).uses_of(vec!["billing".into()])), uses, "and a restart forgets none of it");
 }
 
 /// Whether these bytes are anywhere in the files of the store, as they are on disk now.
@@ -252,7 +222,7 @@ fn fault_27_a_damaged_key_of_an_older_format_is_not_taken_over() {
     let dir = data_dir();
     drop(open(&dir));
     back_to_format_1(&dir, 0);
-    assert!(matches!(SqliteStore::open(&Settings::new(dir.path())), Err(StoreError::Corrupt(_))));
+    assert!(matches!(SqliteStore::open(&Settings::new(dir.path()), NOW), Err(StoreError::Corrupt(_))));
     let format: u32 = database(&dir).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(format, 1, "nothing was changed on the way");
 }
@@ -265,7 +235,7 @@ fn the_database_of_another_program_is_refused_and_left_alone() {
     database(&dir).execute_batch("CREATE TABLE theirs (x)").unwrap();
     fs::set_permissions(dir.path().join(files::FILE), fs::Permissions::from_mode(0o600)).unwrap();
     let before = fs::read(dir.path().join(files::FILE)).unwrap();
-    assert!(matches!(SqliteStore::open(&Settings::new(dir.path())), Err(StoreError::Foreign { .. })));
+    assert!(matches!(SqliteStore::open(&Settings::new(dir.path()), NOW), Err(StoreError::Foreign { .. })));
     assert_eq!(fs::read(dir.path().join(files::FILE)).unwrap(), before);
 }
 
@@ -292,7 +262,7 @@ fn attack_21_a_store_that_cannot_be_used_is_an_error_at_open() {
         let dir = data_dir();
         drop(open(&dir));
         spoil(&dir.path().join(files::FILE));
-        assert!(SqliteStore::open(&Settings::new(dir.path())).is_err(), "{name}");
+        assert!(SqliteStore::open(&Settings::new(dir.path()), NOW).is_err(), "{name}");
     }
 }
 
@@ -315,7 +285,7 @@ fn fault_1b_a_flipped_bit_in_the_rows_is_found_at_open() {
         let mut spoilt = good.clone();
         spoilt[at] ^= 1 << (at % 8);
         fs::write(&path, spoilt).unwrap();
-        let opened = SqliteStore::open(&Settings::new(dir.path()));
+        let opened = SqliteStore::open(&Settings::new(dir.path()), NOW);
         assert!(matches!(opened, Err(StoreError::Corrupt(_))), "byte {at}: {opened:?}");
     }
 }
@@ -328,7 +298,7 @@ fn fault_1b_a_database_cut_short_is_never_taken_as_whole() {
     let good = fs::read(&path).unwrap();
     for cut in [1, 100, 4096, 3 * 4096 + 7, good.len() - 4096] {
         fs::write(&path, &good[..good.len() - cut]).unwrap();
-        assert!(SqliteStore::open(&Settings::new(dir.path())).is_err(), "{cut} bytes less");
+        assert!(SqliteStore::open(&Settings::new(dir.path()), NOW).is_err(), "{cut} bytes less");
     }
 }
 
@@ -355,7 +325,7 @@ fn fault_1b_a_flipped_bit_in_the_log_is_found_at_open() {
         let mut spoilt = good.clone();
         spoilt[at] ^= 1 << (at % 8);
         fs::write(&path, spoilt).unwrap();
-        match SqliteStore::open(&Settings::new(copy_of(&copy).path())) {
+        match SqliteStore::open(&Settings::new(copy_of(&copy).path()), NOW) {
             Err(error) => {
                 assert!(matches!(error, StoreError::Corrupt(_)), "byte {at}: {error:?}");
                 found += 1;
@@ -463,7 +433,7 @@ fn spawn_user(dir: &TempDir, round: u64) -> Child {
 #[test]
 fn child_that_uses_keys_until_it_is_killed() {
     let (Some(dir), Ok(round)) = (std::env::var_os(CHILD_DIR), std::env::var(CHILD_ROUND)) else { return };
-    let store = SqliteStore::open(&Settings::new(dir)).unwrap();
+    let store = SqliteStore::open(&Settings::new(dir), NOW).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let (store, round) = (&store, &round);
@@ -540,7 +510,7 @@ fn a_caller_that_went_away_before_its_turn_uses_nothing_up() {
 #[test]
 fn fault_22_a_store_that_holds_all_it_may_refuses_until_times_are_over() {
     let dir = data_dir();
-    let store = SqliteStore::open(&Settings { max_entries: 1000, ..Settings::new(dir.path()) }).unwrap();
+    let store = SqliteStore::open(&Settings { max_entries: 1000, ..Settings::new(dir.path()) }, NOW).unwrap();
     use_up(&store, 0..1000, soon(), NOW);
     let later = soon().plus(Duration::from_secs(2 * 3600));
     assert!(matches!(try_wait(store.first_use(used(1000, soon()), NOW)), Err(StoreError::Full)));

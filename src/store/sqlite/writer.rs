@@ -9,6 +9,7 @@ use certbind_proto::time::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
+use super::super::fence;
 use super::super::replay_index::{Known, ReplayIndex};
 use super::super::{FirstUse, ReplayKey, Revisions, StoreError, Use};
 use super::queue::{Queue, Wish};
@@ -72,6 +73,7 @@ pub(super) struct Writer {
     calls: Arc<Queue<Call>>,
     gauges: Arc<Gauges>,
     max_entries: usize,
+    fence: Timestamp,
     gather: Duration,
     expected: usize,
     changes: watch::Sender<Revisions>,
@@ -93,6 +95,7 @@ impl Writer {
     pub(super) fn new(
         connection: Connection,
         settings: &Settings,
+        fence: Timestamp,
         calls: Arc<Queue<Call>>,
         gauges: Arc<Gauges>,
         changes: watch::Sender<Revisions>,
@@ -113,6 +116,7 @@ impl Writer {
             calls,
             gauges,
             max_entries,
+            fence,
             gather,
             expected: 1,
             changes,
@@ -208,7 +212,8 @@ impl Writer {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         self.log.follow(&transaction, &mut self.index)?;
         let mut staged = HashMap::with_capacity(uses.len());
-        let answers = uses.iter().map(|asked| decide(&self.index, &mut staged, asked, self.max_entries)).collect();
+        let bounds = Bounds { max_entries: self.max_entries, fence: self.fence };
+        let answers = uses.iter().map(|asked| decide(&self.index, &mut staged, asked, bounds)).collect();
         self.log.append(&transaction, staged.iter())?;
         self.log.sweep(&transaction, self.index.horizon())?;
         transaction.commit()?;
@@ -255,17 +260,25 @@ impl Drop for Writer {
     }
 }
 
+/// What is no first use although nobody has used it.
+#[derive(Clone, Copy)]
+struct Bounds {
+    max_entries: usize,
+    fence: Timestamp,
+}
+
 /// Whether this is a first use; if so it is staged, and the next one in the same group is not.
 fn decide(
     index: &ReplayIndex,
     staged: &mut HashMap<ReplayKey, Timestamp>,
     Asked { used, now, .. }: &Asked,
-    max_entries: usize,
+    Bounds { max_entries, fence }: Bounds,
 ) -> Result<FirstUse, StoreError> {
     match index.look(&used.key, used.keep_until, *now) {
         Known::Used => Ok(FirstUse::No),
         Known::Forgotten => Err(StoreError::ClockBehind),
         Known::Fresh if staged.contains_key(&used.key) => Ok(FirstUse::No),
+        Known::Fresh if fence::is_before(fence, used) => Err(StoreError::BeforeFailOver),
         Known::Fresh if index.held() + staged.len() >= max_entries => Err(StoreError::Full),
         Known::Fresh => {
             staged.insert(used.key, used.keep_until);

@@ -9,7 +9,7 @@ mod keys;
 mod listing;
 mod problems;
 mod revocations;
-mod rig;
+pub(crate) mod rig;
 mod schemathesis;
 mod socket;
 mod tls;

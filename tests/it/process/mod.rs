@@ -5,6 +5,7 @@ mod audit_required;
 mod audit_search;
 mod audit_store;
 mod audit_store_look;
+mod backup;
 pub(crate) mod client;
 mod configuration;
 pub(crate) mod fleet;

@@ -54,7 +54,7 @@ async fn p4_a_client_of_the_store_is_in_force_on_every_server_within_a_second_al
         connections.push(server.connect(Some(&PKI.billing.identity), Version::HTTP_2).await.unwrap());
     }
     let connections = &mut connections;
-    let store = SqliteStore::open(&Settings::new(site.path("data"))).unwrap();
+    let store = SqliteStore::open(&Settings::new(site.path("data")), SystemClock.now()).unwrap();
     let refused = |status, _: &Value| status == StatusCode::BAD_REQUEST;
     soon("there is none", connections, refused).await;
 
@@ -84,7 +84,7 @@ async fn p4_a_client_of_the_store_is_in_force_on_every_server_within_a_second_al
 async fn a_client_of_the_store_that_the_rules_refuse_stops_no_start_and_a_file_wins() {
     let site = Site::new();
     {
-        let store = SqliteStore::open(&Settings::new(site.path("data"))).unwrap();
+        let store = SqliteStore::open(&Settings::new(site.path("data")), SystemClock.now()).unwrap();
         let mut unknown_group = registration("active", "a");
         unknown_group["certbind"]["trust"] = "gone".into();
         put(&store, &unknown_group, Expected::Absent).await;

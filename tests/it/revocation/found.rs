@@ -123,7 +123,7 @@ async fn p4_a_certificate_that_is_revoked_in_the_store_authenticates_nobody_and_
     let token = rig.is_issued("before", billing.send(&Ask::billing()).await).await;
     let thumbprint = Thumbprint::parse(token.bound_to().unwrap()).unwrap();
     // As the admin API does it, on whatever server.
-    let store = SqliteStore::open(&Settings::new(rig.path("data"))).unwrap();
+    let store = SqliteStore::open(&Settings::new(rig.path("data")), rig.now()).unwrap();
     let id = RevokedId::of_certificate(&thumbprint);
     let keep_until = rig.now().plus(Duration::from_secs(86_400));
     let revocation = Revocation { what: Revoked::Certificate, id, revoked: keep_until, keep_until };
