@@ -21,7 +21,7 @@ mod tests;
 use notes::Notes;
 
 /// How often what was noted is written down; a server that is killed loses no more than that.
-const EVERY: Duration = Duration::from_secs(60);
+pub const EVERY: Duration = Duration::from_secs(60);
 
 /// How many uses are written in one go: small enough that nobody waits for long behind it.
 const GROUP: usize = 200;
@@ -113,12 +113,12 @@ impl Usages {
         }
     }
 
-    /// Writes about once a minute until what this gives is dropped. Must be called from within a tokio runtime.
-    pub fn keep_written(self: &Arc<Self>, clock: Arc<dyn Clock>) -> Writing {
+    /// Writes so often until what this gives is dropped. Must be called from within a tokio runtime.
+    pub fn keep_written(self: &Arc<Self>, every: Duration, clock: Arc<dyn Clock>) -> Writing {
         let usages = Arc::clone(self);
         Writing(tokio::spawn(async move {
             loop {
-                tokio::time::sleep(EVERY).await;
+                tokio::time::sleep(every).await;
                 usages.write(clock.now()).await;
             }
         }))

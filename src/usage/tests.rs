@@ -1,8 +1,10 @@
 //! Uses on their way from a request to the store, with a store that works, fails and comes back.
 
 use certbind_devpki::{Identity, LeafSpec, Validity};
+use certbind_proto::time::FixedClock;
 
 use super::*;
+use crate::store::conformance::wait;
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::memory::MemoryStore;
 
@@ -75,4 +77,56 @@ async fn many_uses_are_written_in_groups() {
     assert_eq!(store.calls(), 3, "nothing is written twice");
     let all: Vec<_> = (0..GROUP * 2 + 1).map(|n| n.to_string()).collect();
     assert_eq!(usages.of(&all).await.uses.len(), GROUP * 2 + 1);
+}
+
+#[tokio::test]
+async fn what_is_noted_is_written_now_and_then_until_it_is_over() {
+    let store = Arc::new(FaultyStore::new(MemoryStore::new(), Fault::None));
+    let usages = Arc::new(Usages::new(store.clone()));
+    let writing = usages.keep_written(Duration::from_millis(5), Arc::new(FixedClock::at(NOW)));
+    for n in 1..=3 {
+        usages.key("batch", &key(n), None, NOW);
+        let written = async {
+            while store.uses_of(vec!["batch".to_owned()]).await.unwrap().len() < n.into() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), written).await.expect("it is written");
+    }
+    drop(writing);
+    tokio::task::yield_now().await;
+    usages.key("batch", &key(9), None, NOW);
+    assert_eq!(usages.notes.of("batch").len(), 1, "nobody writes it");
+}
+
+/// Requests note while groups are written and forgotten: of each credential the newest time is in one of both.
+#[test]
+fn of_what_many_note_at_once_nothing_is_lost() {
+    const THREADS: u64 = 4;
+    const USES: u64 = 2000;
+    let usages = Usages::new(Arc::new(MemoryStore::new()));
+    std::thread::scope(|scope| {
+        let noting: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let usages = &usages;
+                scope.spawn(move || {
+                    for n in 0..USES {
+                        let client_id = format!("c{}", n % 50);
+                        usages.key(&client_id, &key(u8::try_from(thread).unwrap()), None, later(n));
+                    }
+                })
+            })
+            .collect();
+        while noting.iter().any(|thread| !thread.is_finished()) {
+            wait(Box::pin(async { Ok(usages.write(later(USES)).await) }));
+        }
+    });
+    wait(Box::pin(async { Ok(usages.write(later(USES)).await) }));
+    assert_eq!(usages.notes.all(), []);
+    let clients: Vec<_> = (0..50).map(|n| format!("c{n}")).collect();
+    let found = wait(Box::pin(async { Ok(usages.of(&clients).await) }));
+    for (n, client_id) in (0..).zip(&clients) {
+        let times: Vec<_> = found.uses[client_id].iter().map(|usage| usage.last_used).collect();
+        assert_eq!(times, vec![later(USES - 50 + n); THREADS as usize], "{client_id}");
+    }
 }

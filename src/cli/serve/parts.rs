@@ -34,7 +34,7 @@ use crate::mint::ring::KeyRing;
 use crate::registry::stored::StoredRegistry;
 use crate::registry::{Clients, Registry as _};
 use crate::store::{BoxFuture, FirstUse, ReplayStore, Store, StoreError, Use};
-use crate::usage::{Usages, Writing};
+use crate::usage::{self, Usages, Writing};
 
 /// What a server asks the machine for; tests give their own.
 #[derive(Clone)]
@@ -203,7 +203,7 @@ impl Parts {
 
     /// Writes down now and then which credentials are in use.
     pub(super) fn write_usages(&self) -> Writing {
-        self.usages.keep_written(Arc::clone(&self.platform.clock))
+        self.usages.keep_written(usage::EVERY, Arc::clone(&self.platform.clock))
     }
 
     /// Tells what changes while the server runs.
