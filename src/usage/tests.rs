@@ -4,7 +4,6 @@ use certbind_devpki::{Identity, LeafSpec, Validity};
 use certbind_proto::time::FixedClock;
 
 use super::*;
-use crate::store::conformance::wait;
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::memory::MemoryStore;
 
@@ -118,15 +117,20 @@ fn of_what_many_note_at_once_nothing_is_lost() {
             })
             .collect();
         while noting.iter().any(|thread| !thread.is_finished()) {
-            wait(Box::pin(async { Ok(usages.write(later(USES)).await) }));
+            wait(usages.write(later(USES)));
         }
     });
-    wait(Box::pin(async { Ok(usages.write(later(USES)).await) }));
+    wait(usages.write(later(USES)));
     assert_eq!(usages.notes.all(), []);
     let clients: Vec<_> = (0..50).map(|n| format!("c{n}")).collect();
-    let found = wait(Box::pin(async { Ok(usages.of(&clients).await) }));
+    let found = wait(usages.of(&clients));
     for (n, client_id) in (0..).zip(&clients) {
         let times: Vec<_> = found.uses[client_id].iter().map(|usage| usage.last_used).collect();
         assert_eq!(times, vec![later(USES - 50 + n); THREADS as usize], "{client_id}");
     }
+}
+
+/// Waits on a thread that has no runtime.
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
 }
