@@ -68,7 +68,7 @@ fn sd_listen_fds_a_socket_that_is_not_meant_refuses_the_start() {
     };
     assert!(refusal("mtsl").contains("a socket named `mtsl` was handed over"));
     assert!(refusal("mtls:ops").contains("1 sockets were handed over, and 2 names"));
-    assert!(refusal("public").contains("the configuration has no [listen.public]"));
+    assert!(refusal("public").contains("no [listen.public] of the configuration has an address for it"));
     site.edit("address = \"127.0.0.1:0\"\ncert", "address = \"127.0.0.1:1\"\ncert");
     let elsewhere = refusal("mtls");
     assert!(elsewhere.contains("listen.mtls.address is 127.0.0.1:1"), "{elsewhere}");
