@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use certbind_proto::time::{Clock as _, SystemClock};
 
@@ -91,6 +92,11 @@ enum Command {
     Explain {
         /// The reason; without it all are listed.
         reason: Option<String>,
+    },
+    /// Print a script that completes commands and flags for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
     },
     /// Print the version.
     Version,
@@ -186,11 +192,20 @@ fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
             Ok(config::run(&command, environment.clone(), SystemClock.now(), out, &mut io::stderr())?)
         }
         Command::Explain { reason } => Ok(explain::run(reason.as_deref(), out)?),
+        Command::Completions { shell } => completions(shell, out),
         Command::Version => {
             writeln!(out, "certbind {}", env!("CARGO_PKG_VERSION"))?;
             Ok(Exit::Done)
         }
     }
+}
+
+/// The script as a whole: the library would panic where nobody reads it to the end.
+fn completions(shell: Shell, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "certbind", &mut script);
+    out.write_all(&script)?;
+    Ok(Exit::Done)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -129,3 +129,30 @@ fn the_copies_of_postgres_are_made_by_postgres() {
     assert_eq!(status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("pg_dump") && !site.path("copy.db").exists(), "{stderr}");
 }
+
+/// What each format has that the one before it did not.
+const LATER: [&str; 3] = ["DROP TABLE audit", "DROP TABLE usage", "DROP TABLE origin"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_27_a_newer_server_goes_on_with_the_database_of_an_older_one_and_loses_nothing() {
+    let admin = AdminSite::new();
+    let site = &admin.site;
+    let (server, mut api) = start(site, "data").await;
+    api.gets(201, Ask::create(&registration("stored", "payments:read"))).await;
+    let used = Asserter::batch().fresh();
+    assert_eq!(send(&server, &used).await.status, StatusCode::OK);
+    let keys = jwks(&server).await;
+    assert!(server.terminate().success());
+    let database = Database::open(site.path("data/certbind.db")).unwrap();
+    database.execute_batch(&LATER.join(";")).unwrap();
+    database.pragma_update(None, "user_version", 3).unwrap();
+    drop(database);
+    for _ in 0..2 {
+        let (server, mut api) = start(site, "data").await;
+        assert_eq!(jwks(&server).await, keys);
+        api.gets(200, Ask::get(&format!("{CLIENTS}/stored"))).await;
+        assert_eq!(send(&server, &used).await.error(), "invalid_client");
+        assert_eq!(send(&server, &Asserter::batch().fresh()).await.status, StatusCode::OK);
+        assert!(server.terminate().success());
+    }
+}

@@ -7,6 +7,7 @@ mod audit_store;
 mod audit_store_look;
 mod backup;
 pub(crate) mod client;
+mod completions;
 mod configuration;
 pub(crate) mod fleet;
 mod foreign;
