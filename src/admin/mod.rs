@@ -157,6 +157,7 @@ impl Admin {
             Named::Nothing => String::new(),
             Named::Client(client_id) => asked.client_id.insert(client_id.clone()).clone(),
             Named::Key(kid) => asked.kid.insert(kid.clone()).clone(),
+            Named::Certificate(thumbprint) => thumbprint.clone(),
         };
         if role < operation.role {
             return Err(Problem::RoleInsufficient);
@@ -179,6 +180,7 @@ impl Admin {
             OperationId::RetireKey => self.retire_key(&request, &name, asked).await,
             OperationId::ListRevocations => self.list_revocations(&request, asked),
             OperationId::Revoke => self.revoke(request, asked).await,
+            OperationId::LiftRevocation => self.lift_revocation(&request, &name, asked).await,
             OperationId::SearchAudit => self.search_audit(&request).await,
             OperationId::ListAuditChains => self.list_audit_chains(&request).await,
             OperationId::ReadStatus => self.read_status(&request, asked),

@@ -43,6 +43,8 @@ fn path_item(path: &str) -> Value {
         ("client_id", schema)
     } else if path.contains("{kid}") {
         ("kid", json!({ "type": "string", "minLength": 1 }))
+    } else if path.contains("{thumbprint}") {
+        ("thumbprint", revocations::schema::hash())
     } else {
         return json!({});
     };
@@ -84,6 +86,7 @@ fn body(id: OperationId) -> Option<(&'static str, &'static str)> {
         | OperationId::RotateKeys
         | OperationId::RetireKey
         | OperationId::ListRevocations
+        | OperationId::LiftRevocation
         | OperationId::SearchAudit
         | OperationId::ListAuditChains
         | OperationId::ReadStatus
@@ -142,6 +145,9 @@ fn parameters(id: OperationId) -> Vec<Value> {
             query("cursor", cursor(), "The next_cursor of the page before"),
             query("kind", json!({ "enum": Revoked::ALL.map(Revoked::as_str) }), "Only those of this kind"),
         ],
+        OperationId::LiftRevocation => {
+            vec![query("reason", revocations::schema::reason(), "Why, in one line; for the audit log")]
+        }
         OperationId::CreateClient
         | OperationId::ReadCredentials
         | OperationId::ListKeys
@@ -198,7 +204,7 @@ fn success(id: OperationId) -> Vec<(u16, Option<&'static str>, &'static [&'stati
         OperationId::RotateKeys => vec![(200, Some("Rotation"), &[])],
         OperationId::RetireKey => vec![(200, Some("Retirement"), &[])],
         OperationId::ListRevocations => vec![(200, Some("RevocationPage"), &["Link"])],
-        OperationId::Revoke => vec![(200, Some("Revocation"), &[])],
+        OperationId::Revoke | OperationId::LiftRevocation => vec![(200, Some("Revocation"), &[])],
         OperationId::SearchAudit => vec![(200, Some("AuditPage"), &[])],
         OperationId::ListAuditChains => vec![(200, Some("AuditChains"), &[])],
         OperationId::ReadStatus => vec![(200, Some("Status"), &[])],
@@ -215,13 +221,14 @@ fn failures(id: OperationId) -> Vec<u16> {
     if id.is_change() || matches!(id, OperationId::SearchAudit | OperationId::ListAuditChains) {
         failures.push(503);
     }
-    if id.is_change() && !matches!(id, OperationId::Reload | OperationId::Revoke) {
+    if id.is_change() && !matches!(id, OperationId::Reload | OperationId::Revoke | OperationId::LiftRevocation) {
         failures.push(409);
     }
     if matches!(id, OperationId::RotateKeys | OperationId::RetireKey) {
         failures.push(500);
     }
-    if is_of_one_client(id) || matches!(id, OperationId::RetireKey | OperationId::Revoke) {
+    if is_of_one_client(id) || matches!(id, OperationId::RetireKey | OperationId::Revoke | OperationId::LiftRevocation)
+    {
         failures.push(404);
     }
     if id.is_change() && is_of_one_client(id) {

@@ -12,7 +12,7 @@ pub struct Operation {
     pub id: OperationId,
     /// Its method.
     pub method: &'static str,
-    /// Its path; `{client_id}` and `{kid}` stand for an identifier, percent-encoded.
+    /// Its path; `{client_id}`, `{kid}` and `{thumbprint}` stand for an identifier, percent-encoded.
     pub path: &'static str,
     /// The least role that may ask for it.
     pub role: Role,
@@ -57,6 +57,8 @@ pub enum OperationId {
     SearchAudit,
     /// Their chains.
     ListAuditChains,
+    /// A certificate that was revoked authenticates again.
+    LiftRevocation,
     /// How the server stands.
     ReadStatus,
     /// Whom it trusts.
@@ -89,6 +91,7 @@ impl OperationId {
             Self::RetireKey => "retire_key",
             Self::ListRevocations => "list_revocations",
             Self::Revoke => "revoke",
+            Self::LiftRevocation => "lift_revocation",
             Self::SearchAudit => "search_audit",
             Self::ListAuditChains => "list_audit_chains",
             Self::ReadStatus => "read_status",
@@ -124,6 +127,7 @@ impl OperationId {
             | Self::RotateKeys
             | Self::RetireKey
             | Self::Revoke
+            | Self::LiftRevocation
             | Self::Reload => true,
         }
     }
@@ -199,6 +203,13 @@ pub const OPERATIONS: &[Operation] = &[
         "Revoke a certificate for good, or all tokens that a client has by now",
     ),
     operation(
+        OperationId::LiftRevocation,
+        "DELETE",
+        "/admin/v1/revocations/certificate/{thumbprint}",
+        Role::Admin,
+        "Let a certificate authenticate again that was revoked by mistake",
+    ),
+    operation(
         OperationId::SearchAudit,
         "GET",
         "/admin/v1/audit",
@@ -255,6 +266,7 @@ pub(super) enum Named {
     Nothing,
     Client(String),
     Key(String),
+    Certificate(String),
 }
 
 /// The operation of a request. `HEAD` is a `GET` whose body is not sent (RFC 9110 §9.3.2).
@@ -277,14 +289,15 @@ fn path_is_known(path: &str) -> bool {
     OPERATIONS.iter().any(|operation| fits(operation.path, path).is_some())
 }
 
-/// What stands at `{client_id}` or `{kid}`, if the path has this form. A path that can be read in two ways fits nothing.
+/// What stands at `{client_id}`, `{kid}` or `{thumbprint}`, if the path has this form. A path that can be read in two ways fits nothing.
 fn fits(template: &str, path: &str) -> Option<Named> {
     let (mut parts, mut named) = (path.split('/'), Named::Nothing);
     for expected in template.split('/') {
         match (expected, parts.next()?) {
-            ("{client_id}" | "{kid}", "" | "." | "..") => return None,
+            ("{client_id}" | "{kid}" | "{thumbprint}", "" | "." | "..") => return None,
             ("{client_id}", part) => named = Named::Client(decode(part)?),
             ("{kid}", part) => named = Named::Key(decode(part)?),
+            ("{thumbprint}", part) => named = Named::Certificate(decode(part)?),
             (expected, part) if expected == part => {}
             _ => return None,
         }
@@ -352,10 +365,10 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_something_away_for_good_needs_the_highest_role() {
+    fn what_takes_something_away_for_good_or_gives_it_back_needs_the_highest_role() {
         for operation in OPERATIONS {
             let expected = match operation.id {
-                OperationId::DeleteClient | OperationId::RetireKey => Role::Admin,
+                OperationId::DeleteClient | OperationId::RetireKey | OperationId::LiftRevocation => Role::Admin,
                 id if id.is_change() => Role::Operator,
                 _ => Role::Viewer,
             };

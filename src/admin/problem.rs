@@ -63,6 +63,8 @@ pub enum Problem {
     QueryMalformed(Option<&'static str>),
     /// What shall be revoked is not said as it must be, for all of this.
     RevocationInvalid(Vec<RevocationFault>),
+    /// The certificate is not one that an administrator revoked.
+    RevocationUnknown,
     /// As many revocations are in force as verifiers take.
     RevocationsFull,
     /// The role of whoever asks is too low.
@@ -143,6 +145,7 @@ impl Problem {
             Self::PreconditionMissing => "precondition_missing",
             Self::QueryMalformed(_) => "query_malformed",
             Self::RevocationInvalid(_) => "revocation_invalid",
+            Self::RevocationUnknown => "certificate_not_revoked",
             Self::RevocationsFull => "revocations_full",
             Self::RoleInsufficient => "role_insufficient",
             Self::SignerUnavailable => "signer_unavailable",
@@ -177,7 +180,9 @@ impl Problem {
             Self::AdminCertificate(_) | Self::AdminUnknown | Self::AskedByPage | Self::RoleInsufficient => {
                 StatusCode::FORBIDDEN
             }
-            Self::ClientUnknown | Self::NotFound | Self::SigningKeyUnknown => StatusCode::NOT_FOUND,
+            Self::ClientUnknown | Self::NotFound | Self::RevocationUnknown | Self::SigningKeyUnknown => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyUnreadable => StatusCode::REQUEST_TIMEOUT,
             Self::ClientExists
@@ -222,6 +227,7 @@ impl Problem {
             Self::PreconditionMissing => "Say which state you change: If-Match with the ETag, or *.",
             Self::QueryMalformed(_) => "A parameter of the query is unknown, repeated or malformed.",
             Self::RevocationInvalid(_) => "Nothing is revoked: what was meant is not clear.",
+            Self::RevocationUnknown => "No administrator has revoked this certificate, or it is lifted already.",
             Self::RevocationsFull => "As many revocations are in force as resource servers take.",
             Self::RoleInsufficient => "Your role does not permit this.",
             Self::SignerUnavailable => "The security module with the signing keys does not answer.",

@@ -20,6 +20,9 @@ pub enum Kind {
     /// A token is no longer good (RFC 7009).
     #[serde(rename = "token.revoked")]
     TokenRevoked,
+    /// A certificate that an administrator revoked authenticates again.
+    #[serde(rename = "revocation.lifted")]
+    RevocationLifted,
     /// Configuration, clients or revocation lists changed.
     #[serde(rename = "config.reloaded")]
     ConfigReloaded,
@@ -67,7 +70,11 @@ impl Kind {
     #[must_use]
     pub const fn waits_for_the_disk(self) -> bool {
         match self {
-            Self::TokenIssued | Self::AdminRequested | Self::ClientChanged | Self::KeyRotated => true,
+            Self::TokenIssued
+            | Self::AdminRequested
+            | Self::ClientChanged
+            | Self::KeyRotated
+            | Self::RevocationLifted => true,
             Self::TokenRefused
             | Self::TokenIntrospected
             | Self::TokenRevoked

@@ -156,6 +156,11 @@ pub const REASONS: &[Reason] = &[
         "Give the client its certificate and key, and send it to the token endpoint of mtls_endpoint_aliases. Behind a TLS-terminating proxy the certificate does not arrive.",
     ),
     reason(
+        "certificate_not_revoked",
+        "An administrator wanted to lift the revocation of a certificate that no administrator has revoked, or that is lifted already.",
+        "`certbind revoke list --kind certificate` shows what is revoked. One that is on a revocation list is taken back by its CA.",
+    ),
+    reason(
         "certificate_not_yet_valid",
         "The certificate's notBefore lies in the future.",
         "Look at the clocks of the CA and of this server.",

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Exit;
-use super::admin_api::{AdminArgs, Api};
+use super::admin_api::{AdminArgs, Api, Condition, encode};
 use super::audit::search::thumbprint;
 use super::client::document::certificate;
 use super::config::Output;
@@ -38,6 +38,8 @@ pub(super) struct RevokeArgs {
 enum RevokeCommand {
     /// List what is revoked and in force.
     List(ListArgs),
+    /// Let a certificate authenticate again that was revoked by mistake; its tokens of before stay revoked.
+    Undo(UndoArgs),
 }
 
 /// One thing.
@@ -53,6 +55,29 @@ struct WhatArgs {
     /// All tokens that this client has by now; it may get new ones
     #[arg(long, value_name = "ID")]
     client: Option<String>,
+}
+
+/// Which certificate.
+#[derive(Args, Debug)]
+struct UndoArgs {
+    #[command(flatten)]
+    what: CertificateArgs,
+    /// Why, in one line; it stands in the audit log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct CertificateArgs {
+    /// This certificate, PEM, the first of the file
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
+    /// The same by its thumbprint: x5t#S256, or SHA-256 in hexadecimal as openssl prints it
+    #[arg(long, value_name = "HASH", value_parser = thumbprint)]
+    thumbprint: Option<Thumbprint>,
 }
 
 /// Which revocations.
@@ -77,17 +102,35 @@ enum Kind {
 /// # Errors
 /// When the server refuses or cannot be reached, a file cannot be read, or nothing can be printed.
 pub(super) fn run(args: &RevokeArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    if let Some(RevokeCommand::List(args)) = &args.command {
-        return list(args, environment, out);
+    match &args.command {
+        Some(RevokeCommand::List(args)) => return list(args, environment, out),
+        Some(RevokeCommand::Undo(args)) => return undo(args, environment, out),
+        None => {}
     }
     let mut wanted = args.what.to_json()?;
     if let Some(reason) = &args.reason {
         wanted["reason"] = reason.as_str().into();
     }
     let revoked = args.admin.connect(environment)?.post(PATH, Some(&wanted))?.body;
-    match args.admin.output {
-        Output::Json => writeln!(out, "{revoked:#}")?,
-        output => print::rows(out, output, &[], &[row(&revoked)])?,
+    show(out, args.admin.output, &revoked)
+}
+
+fn undo(args: &UndoArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let UndoArgs { what: CertificateArgs { certificate: file, thumbprint }, reason, admin } = args;
+    let thumbprint = match (file, thumbprint) {
+        (Some(file), _) => certificate(file)?.thumbprint().to_string(),
+        (None, thumbprint) => thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default(),
+    };
+    let reason = reason.as_ref().map(|reason| format!("?reason={}", encode(reason))).unwrap_or_default();
+    let path = format!("{PATH}/certificate/{thumbprint}{reason}");
+    let lifted = admin.connect(environment)?.delete(&path, &Condition::Any)?.body;
+    show(out, admin.output, &lifted)
+}
+
+fn show(out: &mut dyn Write, output: Output, revocation: &Value) -> anyhow::Result<Exit> {
+    match output {
+        Output::Json => writeln!(out, "{revocation:#}")?,
+        output => print::rows(out, output, &[], &[row(revocation)])?,
     }
     Ok(Exit::Done)
 }

@@ -16,10 +16,20 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How long a revocation is kept after it is over, so that a clock that jumps ahead and comes back revives nothing.
 const GRACE: Duration = Duration::from_secs(3600);
 
+/// Of which change of the store nothing is known.
+const NOT_TOLD: Revision = Revision::MIN;
+
+/// A revocation, as of which change of the store.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    held: Revocation,
+    revision: Revision,
+}
+
 /// Revocations by kind and id.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    revocations: HashMap<(Revoked, RevokedId), Revocation>,
+    revocations: HashMap<(Revoked, RevokedId), Entry>,
     /// How far the store's changes are taken in.
     pub(super) since: Revision,
     /// When the store was asked last.
@@ -30,14 +40,43 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Takes a revocation in, and gives it as it is held then: of two about one thing the stricter.
+    /// Takes a revocation in that was found out here, and gives it as it is held then: of two about one thing the stricter.
     pub(super) fn add(&mut self, revocation: Revocation) -> Revocation {
-        let key = (revocation.what, revocation.id);
-        let merged = self.revocations.get(&key).map_or(revocation, |held| held.merged(&revocation));
-        if self.revocations.insert(key, merged) != Some(merged) {
-            self.edition += 1;
+        let (merged, revision) = match self.revocations.get(&(revocation.what, revocation.id)) {
+            Some(entry) => (entry.held.merged(&revocation), entry.revision),
+            None => (revocation, NOT_TOLD),
+        };
+        self.put(merged, revision)
+    }
+
+    /// The same for one that the store has as of this change.
+    pub(super) fn written(&mut self, revocation: Revocation, revision: Revision) -> Revocation {
+        match self.revocations.get(&(revocation.what, revocation.id)) {
+            // What has become of it since is known already.
+            Some(entry) if entry.revision > revision => entry.held,
+            Some(entry) => self.put(entry.held.merged(&revocation), revision),
+            None => self.put(revocation, revision),
         }
-        merged
+    }
+
+    /// The store has it so as of this change: that may be less than before, where somebody has lifted it. What was found
+    /// out here and is not in the store yet (`unwritten`) counts all the same.
+    pub(super) fn told(
+        &mut self,
+        stored: Revocation,
+        revision: Revision,
+        unwritten: Option<&Revocation>,
+    ) -> Revocation {
+        match self.revocations.get(&(stored.what, stored.id)) {
+            Some(entry) if entry.revision > revision => entry.held,
+            _ => self.put(unwritten.map_or(stored, |own| stored.merged(own)), revision),
+        }
+    }
+
+    fn put(&mut self, held: Revocation, revision: Revision) -> Revocation {
+        let before = self.revocations.insert((held.what, held.id), Entry { held, revision });
+        self.edition += u64::from(before.map(|entry| entry.held) != Some(held));
+        held
     }
 
     /// Forgets what is long over.
@@ -47,7 +86,7 @@ impl Held {
         }
         self.swept = Some(now);
         let before = self.revocations.len();
-        self.revocations.retain(|_, held| now <= held.keep_until.plus(GRACE));
+        self.revocations.retain(|_, entry| now <= entry.held.keep_until.plus(GRACE));
         self.edition += u64::from(self.revocations.len() != before);
     }
 
@@ -71,7 +110,8 @@ impl Held {
 
     /// Everything that is not over.
     pub(super) fn entries(&self, now: Timestamp) -> Entries {
-        let current = |what| self.revocations.values().filter(move |held| held.what == what && now <= held.keep_until);
+        let all = || self.revocations.values().map(|entry| &entry.held);
+        let current = |what| all().filter(move |held| held.what == what && now <= held.keep_until);
         let id = |held: &Revocation| Id::of_hash(held.id.as_bytes());
         let until = |what| current(what).map(|held| (id(held), held.revoked)).collect();
         let tokens = current(Revoked::Token).map(id).collect();
@@ -88,7 +128,7 @@ impl Held {
         now: Timestamp,
     ) -> Vec<Revocation> {
         let mut page = BTreeMap::new();
-        for (key, held) in &self.revocations {
+        for (key, Entry { held, .. }) in &self.revocations {
             let is_wanted = kind.is_none_or(|kind| kind == held.what) && now <= held.keep_until;
             if is_wanted && after.is_none_or(|after| key > after) {
                 page.insert(*key, *held);
@@ -106,6 +146,6 @@ impl Held {
     }
 
     fn get(&self, what: Revoked, id: RevokedId, now: Timestamp) -> Option<&Revocation> {
-        self.revocations.get(&(what, id)).filter(|held| now <= held.keep_until)
+        self.revocations.get(&(what, id)).map(|entry| &entry.held).filter(|held| now <= held.keep_until)
     }
 }

@@ -45,7 +45,7 @@ const AT_ONCE: usize = 100;
 pub struct Revocations {
     store: Arc<dyn RevocationStore>,
     held: RwLock<Held>,
-    /// What is in force here and not known to be in the store.
+    /// What is in force here and not known to be in the store. Of both locks `held` is taken first.
     unwritten: Mutex<HashMap<(Revoked, RevokedId), Revocation>>,
     /// Something was put into `unwritten`.
     woken: Notify,
@@ -99,7 +99,7 @@ impl Revocations {
         let told = self.store.revocations_since(since, now).await?;
         let mut held = self.write();
         for (revision, revocation) in told {
-            held.add(revocation);
+            held.told(revocation, revision, self.unwritten().get(&(revocation.what, revocation.id)));
             held.since = held.since.max(revision);
         }
         held.sweep(now);
@@ -135,6 +135,23 @@ impl Revocations {
         self.has_room_for_administrators()?;
         // Tokens that another server makes before it hears of this are revoked as well.
         Ok(self.revoke(of_certificate(thumbprint, keep_until, keep_until), now).await?)
+    }
+
+    /// Lifts what [`Self::revoke_certificate`] did, durably: the certificate authenticates again, and tokens that are bound
+    /// to it from now on are good. Those of before stay revoked. None if it is not revoked so.
+    ///
+    /// # Errors
+    /// The store does not say that it has it.
+    pub async fn lift_certificate(
+        &self,
+        thumbprint: &Thumbprint,
+        now: Timestamp,
+    ) -> Result<Option<Revocation>, StoreError> {
+        let lifted = of_certificate(thumbprint, now.plus(LONGEST_LIFE).plus(LATEST_ACCEPTANCE), now);
+        let Some(revision) = self.store.lift(lifted, now).await? else { return Ok(None) };
+        let mut held = self.write();
+        let held = held.told(lifted, revision, self.unwritten().get(&(lifted.what, lifted.id)));
+        Ok(Some(held))
     }
 
     /// Revokes every token that a client has by now, durably. It may get new ones.
@@ -213,13 +230,19 @@ impl Revocations {
 
     /// Gives it as it is in force now, which may be more than what was asked for.
     async fn revoke(&self, revocation: Revocation, now: Timestamp) -> Result<Revocation, StoreError> {
-        self.store.revoke(revocation, now).await?;
-        Ok(self.write().add(revocation))
+        let revision = self.store.revoke(revocation, now).await?;
+        Ok(self.write().written(revocation, revision))
     }
 
     fn enforce(&self, revocation: Revocation) {
-        let merged = self.write().add(revocation);
-        self.unwritten().insert((merged.what, merged.id), merged);
+        let mut held = self.write();
+        held.add(revocation);
+        // Only what was found out: the store may have lifted the rest of what is held.
+        let mut unwritten = self.unwritten();
+        let key = (revocation.what, revocation.id);
+        let own = unwritten.get(&key).map_or(revocation, |own| own.merged(&revocation));
+        unwritten.insert(key, own);
+        drop((unwritten, held));
         self.woken.notify_one();
     }
 

@@ -230,3 +230,70 @@ async fn what_is_published_is_what_is_in_force_and_says_up_to_when_it_is_complet
     assert_eq!(revocations.published(after(10)).unwrap().as_of, NOW, "what others revoked since is not known");
     assert_eq!(revocations.published(after(361)).unwrap().entries.len(), 1, "what is over is left out");
 }
+
+#[tokio::test]
+async fn p4_a_certificate_that_is_lifted_authenticates_again_on_every_server_and_its_old_tokens_stay_revoked() {
+    let store = Arc::new(MemoryStore::new());
+    let (one, other) = (over(&store).await, Arc::new(over(&store).await));
+    let _following = other.follow(store.changes(), Arc::new(FixedClock::at(after(5))), |_, _| Box::pin(ready(())));
+    let certificate = token("a").cnf.unwrap().x5t_s256;
+    assert_eq!(one.lift_certificate(&certificate, NOW).await.unwrap(), None, "nothing is revoked");
+    one.revoke_certificate(&certificate, FOR_GOOD, NOW).await.unwrap();
+    let until = async |revoked: bool| {
+        while other.is_certificate_revoked(&certificate, after(5)) != revoked {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), until(true)).await.expect("within a second");
+
+    let lifted = one.lift_certificate(&certificate, after(5)).await.unwrap().unwrap();
+    assert_eq!((lifted.revoked, lifted.keep_until), (after(5), after(5 + 86_400 + 60)));
+    assert_eq!(one.lift_certificate(&certificate, after(6)).await.unwrap(), None, "once");
+    tokio::time::timeout(Duration::from_secs(1), until(false)).await.expect("within a second");
+    let started = over(&store).await;
+    for revocations in [&one, &*other, &started] {
+        assert!(!revocations.is_certificate_revoked(&certificate, after(5)));
+        let at = |iat| revocations.against(&AccessToken { iat, ..token("a") }, after(6));
+        assert_eq!(
+            (at(NOW), at(after(5)), at(after(6))),
+            (Some(Revoked::Certificate), Some(Revoked::Certificate), None)
+        );
+    }
+    one.revoke_certificate(&certificate, FOR_GOOD, after(7)).await.unwrap();
+    assert!(one.is_certificate_revoked(&certificate, after(8)), "and it may be revoked again");
+}
+
+#[tokio::test]
+async fn what_a_list_found_is_not_lifted_and_what_is_lifted_does_not_come_back_with_it() {
+    let store = Arc::new(FaultyStore::new(MemoryStore::new(), Fault::None));
+    let revocations = Revocations::load(Arc::clone(&store) as _, NOW).await.unwrap();
+    let certificate = token("a").cnf.unwrap().x5t_s256;
+    revocations.revoke_certificate(&certificate, FOR_GOOD, NOW).await.unwrap();
+    // Found out while the store is away, and not in it yet.
+    store.set(Fault::Down);
+    revocations.enforce_certificate(&certificate, after(600), after(9));
+    assert!(revocations.lift_certificate(&certificate, after(5)).await.is_err());
+    assert!(revocations.is_certificate_revoked(&certificate, after(10)), "not lifted");
+    store.set(Fault::None);
+    revocations.lift_certificate(&certificate, after(5)).await.unwrap().unwrap();
+    let at = |iat| revocations.against(&AccessToken { iat, ..token("a") }, after(10));
+    assert_eq!((at(after(9)), at(after(10))), (Some(Revoked::Certificate), None), "what the list found stays");
+    revocations.write_down(after(10)).await.unwrap();
+    revocations.refresh(after(10)).await.unwrap();
+    assert_eq!((at(after(9)), at(after(10))), (Some(Revoked::Certificate), None));
+    assert!(!revocations.is_certificate_revoked(&certificate, after(10)));
+}
+
+#[tokio::test]
+async fn what_the_store_told_first_does_not_undo_what_it_told_later() {
+    let revocations = over(&Arc::default()).await;
+    let id = RevokedId::of_certificate(&Thumbprint::of_der(b"certificate"));
+    let blocked = Revocation { what: Revoked::Certificate, id, revoked: FOR_GOOD, keep_until: FOR_GOOD };
+    let lifted = Revocation { revoked: after(5), keep_until: after(600), ..blocked };
+    let mut held = revocations.write();
+    assert_eq!(held.told(blocked, 3, None), blocked);
+    assert_eq!(held.told(lifted, 5, None), lifted);
+    assert_eq!(held.told(blocked, 3, None), lifted, "an answer that was on its way for long");
+    assert_eq!(held.written(blocked, 4), lifted, "a write from before it was lifted");
+    assert_eq!(held.written(blocked, 6), blocked, "one from after it");
+}

@@ -65,6 +65,7 @@ pub fn clients<S: ClientStore + Changes + 'static>(open: &dyn Fn() -> Arc<S>) {
 pub fn revocations<S: RevocationStore + Changes + 'static>(open: &dyn Fn() -> Arc<S>) {
     a_revocation_is_told_until_it_is_over(&*open());
     a_second_revocation_takes_nothing_back(&*open());
+    what_refuses_the_future_can_be_lifted(&*open());
 }
 
 /// Everything that [`AuditStore`] promises.
@@ -298,6 +299,26 @@ fn a_second_revocation_takes_nothing_back(store: &impl RevocationStore) {
     let of_client = Revocation { what: Revoked::Client, ..merged };
     wait(store.revoke(of_client, NOW));
     assert_eq!(wait(store.revocations_since(0, NOW)).len(), 2, "what is revoked is told apart");
+}
+
+fn what_refuses_the_future_can_be_lifted(store: &impl RevocationStore) {
+    let (later, end) = (NOW.plus(Duration::from_secs(10)), soon().plus(Duration::from_secs(600)));
+    let forever = Revocation { what: Revoked::Certificate, revoked: end, ..revocation("c", end) };
+    let lifted = Revocation { revoked: later, ..forever };
+    let lifted = Revocation { keep_until: soon(), ..lifted };
+    assert_eq!(wait(store.lift(lifted, later)), None, "there is none");
+    let first = wait(store.revoke(forever, NOW));
+    let other = Revocation { what: Revoked::Client, ..lifted };
+    assert_eq!(wait(store.lift(other, later)), None, "that is of another kind");
+    let second = wait(store.lift(lifted, later)).expect("there is one");
+    assert!(second > first, "others are told");
+    assert_eq!(wait(store.revocations_since(first, NOW)), [(second, lifted)], "what was made by then stays refused");
+    assert_eq!(wait(store.lift(lifted, later)), None, "once");
+    assert_eq!(wait(store.revocations_since(second, NOW)), [], "and nothing has changed");
+    let again = wait(store.revoke(forever, later));
+    assert_eq!(wait(store.revocations_since(second, NOW)), [(again, forever)], "it may be revoked again");
+    let after = end.plus(Duration::from_secs(1));
+    assert_eq!(wait(store.lift(Revocation { revoked: NOW, ..lifted }, after)), None, "what is over is not lifted");
 }
 
 fn lines_are_added_all_or_none(store: &impl AuditStore) {

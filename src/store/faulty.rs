@@ -126,6 +126,10 @@ impl<S: RevocationStore> RevocationStore for FaultyStore<S> {
         Box::pin(self.break_call(async move { self.inner.revoke(revocation, now).await }))
     }
 
+    fn lift(&self, lifted: Revocation, now: Timestamp) -> BoxFuture<'_, Result<Option<Revision>, StoreError>> {
+        Box::pin(self.break_call(async move { self.inner.lift(lifted, now).await }))
+    }
+
     fn revocations_since(
         &self,
         since: Revision,

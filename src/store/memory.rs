@@ -170,6 +170,20 @@ impl RevocationStore for MemoryStore {
         })
     }
 
+    fn lift(&self, lifted: Revocation, now: Timestamp) -> BoxFuture<'_, Result<Option<Revision>, StoreError>> {
+        Box::pin(async move {
+            let mut revocations = lock(&self.revocations);
+            let key = (lifted.what, lifted.id);
+            let is_there = revocations.get(&key).is_some_and(|(_, held)| held.is_lifted_by(&lifted, now));
+            if !is_there {
+                return Ok(None);
+            }
+            let revision = self.next(|revisions| &mut revisions.revocations);
+            revocations.insert(key, (revision, lifted));
+            Ok(Some(revision))
+        })
+    }
+
     fn revocations_since(
         &self,
         since: Revision,

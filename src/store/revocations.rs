@@ -16,6 +16,13 @@ pub trait RevocationStore: Send + Sync {
     /// The store cannot be written; whether it was is not known.
     fn revoke(&self, revocation: Revocation, now: Timestamp) -> BoxFuture<'_, Result<Revision, StoreError>>;
 
+    /// Puts this, durably, in the place of a revocation of the same thing that refuses also what is made after it: that is
+    /// good again from then on. None if there is no such revocation.
+    ///
+    /// # Errors
+    /// The store cannot be written; whether it was is not known.
+    fn lift(&self, lifted: Revocation, now: Timestamp) -> BoxFuture<'_, Result<Option<Revision>, StoreError>>;
+
     /// What was revoked after `since` and is not over at `now`, in the order of the changes.
     ///
     /// # Errors
@@ -46,6 +53,12 @@ impl Revocation {
     pub(crate) fn merged(self, other: &Self) -> Self {
         let (revoked, keep_until) = (self.revoked.max(other.revoked), self.keep_until.max(other.keep_until));
         Self { revoked, keep_until, ..self }
+    }
+
+    /// Whether this is in force at `now` and refuses what is made after `lifted` was revoked.
+    #[must_use]
+    pub(crate) fn is_lifted_by(&self, lifted: &Self, now: Timestamp) -> bool {
+        now <= self.keep_until && lifted.revoked < self.revoked
     }
 }
 

@@ -75,6 +75,25 @@ impl Admin {
         Ok(revocation)
     }
 
+    /// Undoes a mistake: the certificate authenticates again, and what is bound to it from now on is good.
+    pub(super) async fn lift_revocation(
+        &self,
+        request: &Request<Incoming>,
+        thumbprint: &str,
+        asked: &mut Asked,
+    ) -> Result<Reply, Problem> {
+        let reason = wanted::reason_of_query(request)?;
+        let thumbprint = Thumbprint::parse(thumbprint).map_err(|_| Problem::RevocationUnknown)?;
+        asked.thumbprint = Some(thumbprint);
+        let what = "lift the revocation of the certificate";
+        self.record_request(asked, told(what, reason.as_deref())).await?;
+        let lifted = self.revocations.lift_certificate(&thumbprint, asked.now).await;
+        let lifted = lifted.map_err(|_| Problem::StoreUnavailable)?.ok_or(Problem::RevocationUnknown)?;
+        let event = asked.event(Kind::RevocationLifted);
+        self.audit.record(&Event { outcome: Some("success"), detail: reason, ..event });
+        Ok(reply::document(&shown(&lifted, None)))
+    }
+
     /// A certificate stays revoked for as long as anybody might take it, or a token that is bound to it. That ends with its
     /// validity, unless that is not known or some client's is not looked at.
     fn in_force_until(&self, certificate: &Certified, now: Timestamp) -> Timestamp {

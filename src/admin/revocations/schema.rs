@@ -11,6 +11,19 @@ use crate::revocation::Revoked;
 const PRINTABLE: &str = "^[ -~]+$";
 const HASH: &str = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$";
 
+/// No character that ends a line or acts on a terminal.
+const ONE_LINE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$";
+
+/// The hash of a certificate, a client or a token.
+pub(in crate::admin) fn hash() -> Value {
+    json!({ "type": "string", "minLength": TEXT_LENGTH, "maxLength": TEXT_LENGTH, "pattern": HASH })
+}
+
+/// A reason.
+pub(in crate::admin) fn reason() -> Value {
+    json!({ "type": "string", "maxLength": MAX_REASON, "pattern": ONE_LINE })
+}
+
 /// What may be sent.
 pub(in crate::admin) fn wanted() -> Value {
     let [certificate, thumbprint, client_id, reason] = MEMBERS;
@@ -39,7 +52,7 @@ pub(in crate::admin) fn wanted() -> Value {
             },
             reason: {
                 "description": "why, in one line; for the audit log",
-                "anyOf": [{ "type": "string", "maxLength": MAX_REASON, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$" }, none],
+                "anyOf": [self::reason(), none],
             },
         },
     })

@@ -4,9 +4,13 @@ use certbind_proto::cert::{CertFault, Certificate};
 use certbind_proto::client::MAX_CLIENT_ID;
 use certbind_proto::thumbprint::{Thumbprint, ThumbprintFault};
 use certbind_proto::time::Timestamp;
+use hyper::Request;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Map, Value};
+
+use super::super::problem::Problem;
+use super::super::query;
 
 /// The members that there are.
 pub(super) const MEMBERS: [&str; 4] = [CERTIFICATE, THUMBPRINT, CLIENT_ID, REASON];
@@ -130,6 +134,20 @@ impl Wanted {
             Some(target) if faults.is_empty() => Ok(Self { target, reason: reason.map(str::to_owned) }),
             _ => Err(faults),
         }
+    }
+}
+
+/// The reason of a request without a body.
+///
+/// # Errors
+/// [`Problem::QueryMalformed`].
+pub(super) fn reason_of_query<B>(request: &Request<B>) -> Result<Option<String>, Problem> {
+    let parameters = query::parameters(request.uri().query())?;
+    match parameters.as_slice() {
+        [] => Ok(None),
+        [(name, reason)] if name == REASON && is_reason(reason) => Ok(Some(reason.clone())),
+        parameters if parameters.iter().all(|(name, _)| name == REASON) => Err(Problem::QueryMalformed(Some(REASON))),
+        _ => Err(Problem::QueryMalformed(None)),
     }
 }
 

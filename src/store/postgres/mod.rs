@@ -327,6 +327,10 @@ impl RevocationStore for PostgresStore {
         })
     }
 
+    fn lift(&self, lifted: Revocation, now: Timestamp) -> BoxFuture<'_, Result<Option<Revision>, StoreError>> {
+        self.change(move |connection| Box::pin(async move { tables::lift(&mut connection.client, &lifted, now).await }))
+    }
+
     fn revocations_since(
         &self,
         since: Revision,

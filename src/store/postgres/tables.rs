@@ -199,6 +199,35 @@ pub(super) async fn revoke(
     Ok(revision)
 }
 
+/// Puts this in the place of one that it lifts.
+pub(super) async fn lift(
+    client: &mut Client,
+    lifted: &Revocation,
+    now: Timestamp,
+) -> Result<Option<Revision>, StoreError> {
+    let transaction = client.transaction().await?;
+    let revision = next(&transaction, Kind::Revocations).await?;
+    let changed = transaction
+        .execute(
+            "UPDATE certbind.revocations SET revoked = $3, keep_until = $4, revision = $5 \
+             WHERE what = $1 AND id = $2 AND revoked > $3 AND keep_until >= $6",
+            &[
+                &lifted.what.as_str(),
+                &&lifted.id.as_bytes()[..],
+                &lifted.revoked.millis(),
+                &lifted.keep_until.millis(),
+                &revision,
+                &now.millis(),
+            ],
+        )
+        .await?;
+    if changed == 0 {
+        return Ok(None);
+    }
+    transaction.commit().await?;
+    Ok(Some(revision))
+}
+
 /// What was revoked after `since` and is not over, in order.
 pub(super) async fn revocations_since(
     client: &Client,

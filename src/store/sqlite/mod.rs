@@ -209,6 +209,10 @@ impl RevocationStore for SqliteStore {
         self.with_connection(move |connection| revocations::add(connection, &revocation, now))
     }
 
+    fn lift(&self, lifted: Revocation, now: Timestamp) -> BoxFuture<'_, Result<Option<Revision>, StoreError>> {
+        self.with_connection(move |connection| revocations::lift(connection, &lifted, now))
+    }
+
     fn revocations_since(
         &self,
         since: Revision,

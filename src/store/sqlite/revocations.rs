@@ -1,7 +1,7 @@
 //! The table of revocations.
 
 use certbind_proto::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
 use super::super::{Revision, Revocation, Revoked, RevokedId, StoreError};
 use super::checksum;
@@ -14,6 +14,31 @@ pub(super) fn add(
     now: Timestamp,
 ) -> Result<Revision, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let there = there(&transaction, revocation)?;
+    let merged = there.map_or(*revocation, |there| there.merged(revocation));
+    let revision = put(&transaction, &merged)?;
+    transaction.prepare_cached("DELETE FROM revocations WHERE keep_until < ?1")?.execute([now.millis()])?;
+    transaction.commit()?;
+    Ok(revision)
+}
+
+/// Puts this in the place of one that it lifts.
+pub(super) fn lift(
+    connection: &mut Connection,
+    lifted: &Revocation,
+    now: Timestamp,
+) -> Result<Option<Revision>, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !there(&transaction, lifted)?.is_some_and(|there| there.is_lifted_by(lifted, now)) {
+        return Ok(None);
+    }
+    let revision = put(&transaction, lifted)?;
+    transaction.commit()?;
+    Ok(Some(revision))
+}
+
+/// What there is of the same thing.
+fn there(transaction: &Transaction<'_>, revocation: &Revocation) -> Result<Option<Revocation>, StoreError> {
     let there = transaction
         .prepare_cached(
             "SELECT what, id, revoked, keep_until, revision, checksum FROM revocations WHERE what = ?1 AND id = ?2",
@@ -21,23 +46,24 @@ pub(super) fn add(
         .query_row(params![revocation.what.as_str(), revocation.id.as_bytes()], |row| Ok(read(row)))
         .optional()?
         .transpose()?;
-    let merged = there.map_or(*revocation, |(_, there)| there.merged(revocation));
-    let revision = revisions::next(&transaction, Kind::Revocations)?;
+    Ok(there.map(|(_, there)| there))
+}
+
+fn put(transaction: &Transaction<'_>, revocation: &Revocation) -> Result<Revision, StoreError> {
+    let revision = revisions::next(transaction, Kind::Revocations)?;
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO revocations (what, id, revoked, keep_until, revision, checksum)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
-            merged.what.as_str(),
-            merged.id.as_bytes(),
-            merged.revoked.millis(),
-            merged.keep_until.millis(),
+            revocation.what.as_str(),
+            revocation.id.as_bytes(),
+            revocation.revoked.millis(),
+            revocation.keep_until.millis(),
             revision,
-            sum(revision, &merged)
+            sum(revision, revocation)
         ])?;
-    transaction.prepare_cached("DELETE FROM revocations WHERE keep_until < ?1")?.execute([now.millis()])?;
-    transaction.commit()?;
     Ok(revision)
 }
 

@@ -145,6 +145,56 @@ async fn p4_a_certificate_that_is_revoked_by_an_administrator_is_out_in_the_whol
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p4_a_revocation_by_mistake_is_lifted_in_the_whole_fleet_and_gives_no_token_back() {
+    let site = AdminSite::new();
+    let (one, mut api) = site.start("one.sock").await;
+    let (two, mut beside) = site.start("two.sock").await;
+    let mistaken = certificate();
+    let mut here = one.connect(Some(&mistaken), Version::HTTP_2).await.unwrap();
+    let mut there = two.connect(Some(&mistaken), Version::HTTP_11).await.unwrap();
+    let old = token(&mut here, &billing()).await;
+    let path = format!("{REVOCATIONS}/certificate/{}", thumbprint(&mistaken));
+    let undo = |reason: &str| Ask::new(Method::DELETE, &format!("{path}{reason}"));
+    assert_eq!(api.gets(404, undo("")).await.problem(), "certificate-not-revoked");
+    assert_eq!(
+        api.gets(404, Ask::new(Method::DELETE, &format!("{REVOCATIONS}/certificate/x"))).await.problem(),
+        "certificate-not-revoked"
+    );
+    api.gets(200, revoke(&json!({ "x5t#S256": thumbprint(&mistaken) }))).await;
+    assert_eq!(here.token(&billing()).await.unwrap().error(), "invalid_client");
+    for query in ["?why=x", "?reason=a&reason=b", "?reason=%07"] {
+        assert_eq!(api.gets(400, undo(query)).await.problem(), "query-malformed", "{query}");
+    }
+
+    // By the other server, which may not have heard of it yet: the store decides.
+    let lifted = beside.gets(200, undo("?reason=a+typing+error")).await;
+    let shown = lifted.json();
+    assert_eq!(shown["blocks_authentication"], false);
+    assert!(shown["tokens_until"].as_str() < shown["until"].as_str(), "{shown}");
+    token(&mut there, &billing()).await;
+    soon("the other server hears of it", async || here.token(&billing()).await.unwrap().status == StatusCode::OK).await;
+    // `iat` counts in seconds.
+    soon("new tokens are good", async || {
+        let new = token(&mut here, &billing()).await;
+        is_active(&one, &new).await && is_active(&two, &new).await
+    })
+    .await;
+    assert!(!is_active(&one, &old).await && !is_active(&two, &old).await);
+    assert_eq!(api.gets(404, undo("")).await.problem(), "certificate-not-revoked");
+    assert_eq!(api.gets(200, Ask::get(REVOCATIONS)).await.json(), json!({ "revocations": [shown] }));
+    drop((here, there, api, beside));
+    assert!(one.terminate().success() && two.terminate().success());
+    let audit = site.site.audit();
+    let lines = audit.iter().filter(|line| line["request_id"] == lifted.header("x-request-id"));
+    let told: Vec<_> = lines.map(|line| (line["event"].as_str().unwrap(), line["detail"].as_str().unwrap())).collect();
+    let expected = [
+        ("admin.requested", "lift the revocation of the certificate: a typing error"),
+        ("revocation.lifted", "a typing error"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p4_all_tokens_of_a_client_are_revoked_and_later_ones_are_good() {
     let site = AdminSite::new();
     let (one, mut api) = site.start("one.sock").await;
@@ -312,8 +362,15 @@ async fn certificates_and_clients_are_revoked_and_listed_from_the_command_line()
     let (_, out, _) = run(&["list", "-o", "json"]);
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["revocations"].as_array().unwrap().len(), 3);
 
+    let (code, out, said) = run(&["undo", "--certificate", "stolen.pem", "--reason", "found it", "-o", "plain"]);
+    assert!(code == 0 && out.contains("\ttokens until 20"), "{out}{said}");
+    let mut found = server.connect(Some(&by_file), Version::HTTP_11).await.unwrap();
+    token(&mut found, &billing()).await;
+
     for (arguments, code, word) in [
-        (&["--client", "biling"][..], 3, "There is no such client."),
+        (&["undo", "--certificate", "stolen.pem"][..], 3, "or it is lifted already"),
+        (&["undo"], 2, "--certificate <FILE>|--thumbprint <HASH>"),
+        (&["--client", "biling"], 3, "There is no such client."),
         (&["--client", "batch", "--thumbprint", &hex], 2, "cannot be used with"),
         (&["--reason", "x"], 2, "--certificate <FILE>|--thumbprint <HASH>|--client <ID>"),
         (&["--thumbprint", "abc"], 2, "a thumbprint has 43 characters"),
