@@ -10,6 +10,11 @@ pub(super) trait Place: Send {
     /// Whether lines make a chain there.
     fn is_chained(&self) -> bool;
 
+    /// About how many bytes it takes at once, so that nobody else has to wait for long.
+    fn most(&self) -> usize {
+        1 << 20
+    }
+
     /// Takes the place for this process alone, and says how things stand there.
     fn hold(&mut self) -> io::Result<Start>;
 

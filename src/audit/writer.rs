@@ -22,8 +22,6 @@ mod tests;
 
 /// Room for the usual line, in bytes.
 const USUAL_LINE: usize = 1024;
-/// How much is written at once, so that another process has not long to wait.
-const MAX_BATCH: usize = 1 << 20;
 /// What is kept of a buffer from one batch to the next, in bytes.
 const ROOM: usize = 256 * 1024;
 /// How often it is tried again at once when another process was faster.
@@ -299,7 +297,7 @@ impl<P: Place> Writer<P> {
         self.batch.clear();
         self.batch.shrink_to(ROOM);
         for line in &self.pending {
-            if self.batch.len() > MAX_BATCH {
+            if self.batch.len() > self.place.most() {
                 return position;
             }
             append(&line.json, &mut position, &mut self.batch);

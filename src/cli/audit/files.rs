@@ -43,9 +43,10 @@ pub(super) fn configured(sources: &SourceArgs, environment: &Environment) -> any
     let checked = checked.map_err(|rejected| Unusable(rejected.to_string()))?;
     match checked.config.log.audit {
         config::Audit::File(path) => Ok(path),
-        config::Audit::Log => {
-            Err(Unusable("log.audit is \"log\", so the audit log is no file; name one".into()).into())
-        }
+        config::Audit::Log => Err(Unusable(
+            "log.audit is \"log\", so the audit log is no file; name one, or look into the store with --store".into(),
+        )
+        .into()),
     }
 }
 

@@ -122,6 +122,19 @@ fn r7523_3_7d_a_restart_forgets_nothing() {
     }
 }
 
+/// What docs/storage.md has an operator do after such a restore.
+#[test]
+fn fault_3_tables_that_were_read_into_the_same_cluster_again_raise_the_fence_by_hand() {
+    let database = cluster::database();
+    let used = |jti: &str| Use { key: key(jti), issued: Some(NOW), keep_until: soon() };
+    assert!(matches!(try_wait(open(&database).first_use(used("a"), NOW)), Ok(FirstUse::Yes)));
+    database.execute("UPDATE certbind.replay_state SET timeline = 'restored'");
+    for _ in 0..2 {
+        let lost = try_wait(open(&database).first_use(used("b"), NOW));
+        assert!(matches!(lost, Err(StoreError::BeforeFailOver)), "{lost:?}");
+    }
+}
+
 #[test]
 fn fault_27_tables_of_a_newer_version_or_of_another_program_are_refused_and_left_alone() {
     let database = cluster::database();
