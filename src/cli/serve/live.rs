@@ -14,7 +14,7 @@ use crate::net::{ConnInfo, Reply, Service};
 
 /// The configuration in force with all that is made of it. A request sees one of these from its head to its answer.
 pub(super) struct InForce {
-    pub(super) checked: Checked,
+    pub(super) checked: Arc<Checked>,
     pub(super) trust: Arc<TrustGroups>,
     pub(super) limits: Arc<Limits>,
     pub(super) endpoints: Endpoints,

@@ -106,7 +106,7 @@ impl Parts {
     }
 
     /// All that a request meets under this configuration.
-    pub(super) fn in_force(&self, checked: Checked, trust: Arc<TrustGroups>, limits: Arc<Limits>) -> InForce {
+    pub(super) fn in_force(&self, checked: Arc<Checked>, trust: Arc<TrustGroups>, limits: Arc<Limits>) -> InForce {
         let endpoints = self.endpoints(&checked.config, &trust, &limits);
         InForce { checked, trust, limits, endpoints }
     }

@@ -85,7 +85,7 @@ impl Reloader {
         let connections = Capacity::new(net::affordable_connections(config.limits.connections));
         let limits = Arc::new(ArcSwap::from_pointee(settings::connections(config)));
         let rates = Arc::new(settings::limits(config));
-        let live = Arc::new(ArcSwap::from_pointee(parts.in_force(checked, trust, rates)));
+        let live = Arc::new(ArcSwap::from_pointee(parts.in_force(Arc::new(checked), trust, rates)));
         let (runtime, seen) = (Handle::current(), Mutex::default());
         Ok(Self { sources, runtime, parts, live, certificates, administrators, connections, limits, seen })
     }
@@ -172,24 +172,30 @@ impl Reloader {
     /// Cannot fail, so that nothing is taken by half.
     ///
     /// A client may have moved from a group that is no longer there to a new one: for the moment in which clients are
-    /// read by the new rules, there are both.
+    /// read by the new rules, there are both. A request that began before has both until its answer, as nobody can say
+    /// which of the two registrations it meets.
     fn put_in_force(&self, before: &InForce, checked: Checked, groups: Vec<Arc<TrustGroup>>, reporter: &Reporter) {
         let limits = limits(before, &checked.config);
-        let trust = Arc::new(TrustGroups::new(before.trust.all().into_iter().chain(groups.iter().cloned())));
-        let config = checked.config.clone();
-        let new = Arc::new(self.parts.in_force(checked, Arc::clone(&trust), limits));
+        let both: Vec<_> = before.trust.all().into_iter().chain(groups.iter().cloned()).collect();
+        let gone = before.trust.all().into_iter().filter(|old| !groups.iter().any(|group| group.name() == old.name()));
+        let gone: Vec<_> = gone.map(|group| group.name().to_owned()).collect();
+        before.trust.replace(both.iter().cloned());
+        let checked = Arc::new(checked);
+        let config = &checked.config;
+        let in_force =
+            |groups| self.parts.in_force(Arc::clone(&checked), Arc::new(TrustGroups::new(groups)), Arc::clone(&limits));
         self.connections.set(net::affordable_connections(config.limits.connections));
-        self.limits.store(Arc::new(settings::connections(&config)));
+        self.limits.store(Arc::new(settings::connections(config)));
         self.parts.platform.volume.set(config.log.level);
-        self.administrators.allow.store(Arc::new(settings::administrators(&config)));
-        self.live.store(new);
-        if names(&config) != names(&before.checked.config) {
+        self.administrators.allow.store(Arc::new(settings::administrators(config)));
+        self.live.store(Arc::new(in_force(both)));
+        if names(config) != names(&before.checked.config) {
             self.reload_clients(reporter);
         }
-        let gone = before.trust.all().into_iter().filter(|old| !groups.iter().any(|group| group.name() == old.name()));
-        gone.for_each(|group| reporter.metrics.reload_succeeded(&trust_files::named(group.name())));
-        trust.replace(groups);
-        self.parts.revoking.of_certificates(&trust, reporter);
+        gone.iter().for_each(|name| reporter.metrics.reload_succeeded(&trust_files::named(name)));
+        let new = Arc::new(in_force(groups));
+        self.live.store(Arc::clone(&new));
+        self.parts.revoking.of_certificates(&new.trust, reporter);
     }
 
     fn reload_clients(&self, reporter: &Reporter) {
