@@ -9,13 +9,14 @@ use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
+use super::difference::Side;
 use super::problem::Problem;
 use super::query::{self, Listing};
 use super::resource::{Found, Source, without_read_only};
-use super::{Admin, Asked, body, condition, merge, reply};
+use super::{Admin, Asked, body, condition, difference, merge, reply};
 use crate::audit::Kind;
 use crate::net::Reply;
-use crate::registry::document;
+use crate::registry::document::{self, Registration};
 use crate::registry::stored::Record;
 use crate::store::{Expected, Revision, StoredClient, Written};
 
@@ -213,6 +214,7 @@ impl Admin {
         let registered = registered.map_err(Problem::MetadataInvalid)?;
         self.is_no_file(client_id)?;
         let verb = if expected == Expected::Absent { "create" } else { "change" };
+        let what = self.difference(client_id, expected, &registered);
         self.record_request(asked, verb.to_owned()).await?;
         let metadata = Value::Object(registered.document).to_string();
         let written = self.store.put_client(client_id.to_owned(), metadata.clone(), expected, asked.now).await;
@@ -220,7 +222,7 @@ impl Admin {
             Written::NotAsExpected { there } => Ok(Outcome::NotAsExpected(there)),
             Written::Done(revision) => {
                 self.clients.stored.until(revision, IN_FORCE).await;
-                self.record_change(asked, Kind::ClientChanged, format!("{verb}d, revision {revision}"));
+                self.record_change(asked, Kind::ClientChanged, format!("{verb}d, revision {revision}{what}"));
                 let stored = StoredClient {
                     client_id: client_id.to_owned(),
                     metadata,
@@ -231,6 +233,21 @@ impl Admin {
                 Ok(Outcome::Done(self.found(stored, registered.client)))
             }
         }
+    }
+
+    /// What the change does, as far as it is known what it changes; behind a colon.
+    fn difference(&self, client_id: &str, expected: Expected, registered: &Registration) -> String {
+        let after = Side { document: &registered.document, client: Some(&registered.client) };
+        let held = self.clients.stored.held().get(client_id).cloned();
+        let difference = match (expected, held) {
+            (Expected::Absent, _) => difference::of(None, &after),
+            (Expected::Revision(revision), Some(record)) if record.stored.revision == revision => {
+                let before = Side { document: &record.document(), client: record.client.as_deref().ok() };
+                difference::of(Some(&before), &after)
+            }
+            _ => None,
+        };
+        difference.map(|difference| format!(": {difference}")).unwrap_or_default()
     }
 
     /// What was written as it is in force, or as it will be.

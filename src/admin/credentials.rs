@@ -97,14 +97,15 @@ fn credentials(found: &Found, uses: &[Usage]) -> Value {
     shown
 }
 
-type Id = (Kind, Thumbprint);
+pub(super) type Id = (Kind, Thumbprint);
 
 const fn id_of(usage: &Usage) -> Id {
     let (kind, thumbprint) = usage.credential.id();
     (kind, *thumbprint)
 }
 
-fn registered(client: &Client) -> Vec<(Id, Value)> {
+/// What the registration holds, each as it is shown.
+pub(super) fn registered(client: &Client) -> Vec<(Id, Value)> {
     match &client.method {
         Method::PrivateKeyJwt { keys: KeySource::Inline(set), .. } => {
             set.iter().map(|key| ((Kind::Key, key.thumbprint()), registered_key(key))).collect()

@@ -7,6 +7,7 @@
 //! | `operation` | method and path | one of the [`OPERATIONS`], with the role that it needs |
 //! | `body`, `query`, `condition` | body, query, headers | what is asked for, within bounds |
 //! | `clients` | what is asked for | what is there, or a change of it |
+//! | `difference` | a registration before and after | what the audit log says of the change |
 //! | `credentials` | what is asked for | what clients prove themselves with, and when they last did |
 //! | `keys` | what is asked for | the signing keys, or another one, or one less |
 //! | `revocations` | what shall be revoked | it is, everywhere; and all that is |
@@ -40,6 +41,7 @@ mod body;
 mod clients;
 mod condition;
 mod credentials;
+mod difference;
 mod host;
 mod keys;
 mod merge;

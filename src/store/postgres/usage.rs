@@ -9,11 +9,14 @@ use super::super::StoreError;
 use super::super::usage::{Credential, KEPT, KEPT_FOR, Usage};
 use super::connect::timestamp;
 
+/// The advisory lock that servers take turns by: "certused" as a number.
+const TURN: i64 = 0x6365_7274_7573_6564;
+
 /// Notes uses, and forgets what is too much or too old.
 pub(super) async fn note(client: &mut Client, uses: &[Usage], now: Timestamp) -> Result<(), StoreError> {
     let transaction = client.transaction().await?;
     // Servers take turns: two that wrote the same clients in two orders would wait for each other.
-    transaction.batch_execute("LOCK TABLE certbind.usage IN SHARE ROW EXCLUSIVE MODE").await?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&TURN]).await?;
     let insert = transaction
         .prepare(
             "INSERT INTO certbind.usage AS held (client_id, kind, thumbprint, name, serial, not_before, not_after, \

@@ -2,6 +2,7 @@
 
 use certbind_devpki::{Identity, LeafSpec, Validity};
 use certbind_proto::jws::{Algorithm, SigningKey};
+use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::{Clock as _, SystemClock};
 use hyper::{StatusCode, Version};
 use serde_json::{Value, json};
@@ -80,6 +81,19 @@ async fn rfc8705_2_2_a_client_changes_over_to_another_certificate_without_a_paus
     let (code, said) = fails(&site, &["client", "credential", "remove", "archive", &thumbprint]);
     assert!(code == 1 && said.contains("archive would be left without a credential"), "{said}");
     assert_eq!(by_certificate(&server, "archive", &new).await, StatusCode::OK, "nothing was changed");
+    assert!(server.terminate().success());
+    let [gone, come] = [&old, &new].map(|identity| Thumbprint::of_der(identity.certificate()));
+    let told = site.site.audit();
+    for what in [
+        format!(": adds the certificate {gone}"),
+        format!(": certbind.certificates, adds the certificate {come}"),
+        format!(": certbind.certificates, removes the certificate {gone}"),
+    ] {
+        let is_told = |line: &Value| {
+            line["event"] == "client.changed" && line["detail"].as_str().is_some_and(|detail| detail.ends_with(&what))
+        };
+        assert!(told.iter().any(is_told), "{what}");
+    }
 }
 
 /// The subject that has this common name.

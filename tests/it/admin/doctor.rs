@@ -1,6 +1,12 @@
 //! `certbind doctor` and `client explain` against a running server: what ends, what is odd, and clients that only it knows.
 
+use std::time::Duration;
+
+use certbind::store::sqlite::{Settings, SqliteStore};
+use certbind::store::usage::{Credential, Usage, UsageStore as _};
+use certbind::store::{ClientStore as _, Expected};
 use certbind_devpki::{Identity, LeafSpec, Validity};
+use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::{Clock as _, SystemClock};
 use hyper::{StatusCode, Version};
 use serde_json::{Value, json};
@@ -107,7 +113,7 @@ async fn rfc8705_2_1_a_name_that_clients_of_files_and_of_the_store_share_is_told
     );
     within(async {
         while !server.stderr().contains("the clients billing, new share the name") {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
     .await;
@@ -135,4 +141,41 @@ async fn rfc8705_2_1_a_name_that_clients_of_files_and_of_the_store_share_is_told
     command.args(["client", "explain", "new", "--config", "certbind.toml"]).current_dir(site.site.dir());
     let (said, _, _) = output(&mut command);
     assert!(said.contains("the clients of the store were not looked at: "), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_doctor_looks_at_every_client_also_beyond_the_first_page() {
+    const CLIENTS: usize = 1_001;
+    let site = AdminSite::new();
+    {
+        let store = SqliteStore::open(&Settings::new(site.site.path("data")), SystemClock.now()).unwrap();
+        let mut document = registration("", "a");
+        for n in 0..CLIENTS {
+            let client_id = format!("n{n:04}");
+            document["client_id"] = client_id.as_str().into();
+            let (metadata, now) = (document.to_string(), SystemClock.now());
+            store.put_client(client_id, metadata, Expected::Absent, now).await.unwrap();
+        }
+        let credential = Credential::Certificate {
+            thumbprint: Thumbprint::of_der(b"x"),
+            subject: "CN=last".to_owned(),
+            serial: "01".to_owned(),
+            not_before: SystemClock.now().minus(Duration::from_secs(86_400)),
+            not_after: SystemClock.now().plus(Duration::from_secs(86_400)),
+        };
+        let last_used = SystemClock.now();
+        let used = Usage { client_id: format!("n{:04}", CLIENTS - 1), credential, last_used };
+        store.note_uses(vec![used], last_used).await.unwrap();
+    }
+    let (_server, _api) = site.start("admin.sock").await;
+    let (code, told) = doctor(&site, &["--within", "2d"]);
+    assert_eq!(code, 1);
+    assert_eq!(rows(&told, "certificate last seen"), [pair("n1000", "soon")]);
+    assert_eq!(
+        finding(&told, "never_seen").unwrap()["names"].as_array().map(Vec::len),
+        Some(CLIENTS - 1 + site.files())
+    );
+    assert_eq!(finding(&told, "shared_subject").unwrap()["names"].as_array().map(Vec::len), Some(CLIENTS + 1));
+    let (out, _, _) = output(&mut command(&site, &["doctor"]));
+    assert!(out.lines().any(|line| line.ends_with(&format!(" and {} more", CLIENTS + 1 - 20))), "{out}");
 }
