@@ -73,6 +73,11 @@ impl FileRegistry {
         self.shared.refresh(&Look::Everything)
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// Follows the folder until the [`Watch`] is dropped, and tells `listener` what is new.
     #[must_use = "dropping it ends the watch"]
     pub fn watch(&self, listener: impl Fn(&Report) + Send + 'static) -> Watch {

@@ -20,6 +20,11 @@ impl Identity {
         std::fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
     }
 
+    /// Whether both are of one file or folder, whatever became of it in between.
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
     /// The identity of what the system tells this of.
     pub(crate) fn of(metadata: &Metadata) -> Self {
         Self {

@@ -1,6 +1,6 @@
-//! Follows the clients' folder: told by inotify, and by a slow poll where that is not told everything (NFS).
+//! Follows the clients' folder: told by inotify, and by a poll where that is not told everything (links, NFS).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::file::{Report, Shared};
 use super::folder::Look;
+use super::identity::Identity;
 
 /// An editor writes in several steps; they are taken together when nothing comes for this long.
 const QUIET: Duration = Duration::from_millis(50);
@@ -20,14 +21,18 @@ const QUIET: Duration = Duration::from_millis(50);
 /// But a folder that never rests is looked at this often.
 const NO_LATER: Duration = Duration::from_millis(300);
 
-/// How often the files' identities are compared when the system tells changes.
-const POLL: Duration = Duration::from_secs(10);
+/// How often the folders' identities are compared, and those of the files while they are few: a link to a file is told
+/// nowhere when that file changes, and a link to a folder is swapped in a folder that is not followed.
+const POLL: Duration = Duration::from_millis(250);
 
-/// And when it does not.
-const POLL_ALONE: Duration = Duration::from_millis(700);
+/// When the system tells changes, looking at all files takes at most this part of the time, ...
+const SHARE: u32 = 400;
 
-/// The poll takes at most a hundredth of the time, however many files there are.
-const POLL_SHARE: u32 = 100;
+/// ... unless the last look is as long ago as this.
+const POLL_MANY: Duration = Duration::from_secs(10);
+
+/// At most this part of the time when it does not, and however many files there are.
+const SHARE_ALONE: u32 = 100;
 
 /// The most folders besides the clients' own that are followed; the poll sees the others.
 const MAX_DIRS: usize = 64;
@@ -76,8 +81,19 @@ struct Follower {
     listener: Box<dyn Fn(&Report) + Send>,
     watcher: Option<RecommendedWatcher>,
     dir: PathBuf,
-    followed: HashSet<PathBuf>,
+    followed: Followed,
     next_poll: Instant,
+}
+
+/// The folders that the system tells of, by the one path that it has for each: the configuration may name them from where
+/// the server was started, or by a link.
+type Followed = HashMap<PathBuf, Place>;
+
+/// What is followed there.
+struct Place {
+    identity: Identity,
+    /// What the configuration and the files call it.
+    names: Vec<PathBuf>,
 }
 
 impl Follower {
@@ -87,7 +103,7 @@ impl Follower {
             .inspect_err(|error| tracing::warn!(%error, "the system tells no file changes; they are polled"))
             .ok();
         let dir = shared.folder().dir().to_owned();
-        Self { shared, listener, watcher, dir, followed: HashSet::new(), next_poll: Instant::now() }
+        Self { shared, listener, watcher, dir, followed: HashMap::new(), next_poll: Instant::now() }
     }
 
     fn run(&mut self, woken: &Receiver<Wake>) {
@@ -102,23 +118,31 @@ impl Follower {
     fn wait(&self, woken: &Receiver<Wake>) -> Option<Look> {
         let mut hints = Hints::default();
         let left = self.next_poll.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if left.is_zero() || self.is_elsewhere() {
             return Some(Look::Changed);
         }
-        match woken.recv_timeout(left) {
-            Err(RecvTimeoutError::Timeout) => return Some(Look::Changed),
+        match woken.recv_timeout(left.min(POLL)) {
+            Err(RecvTimeoutError::Timeout) => return Some(Look::At(HashSet::new())),
             Err(RecvTimeoutError::Disconnected) | Ok(Wake::End) => return None,
-            Ok(Wake::Told(event)) => hints.add(event, &self.dir),
+            Ok(Wake::Told(event)) => hints.add(event, &self.followed),
         }
         let start = Instant::now();
         while start.elapsed() < NO_LATER {
             match woken.recv_timeout(QUIET) {
                 Err(_) => break,
                 Ok(Wake::End) => return None,
-                Ok(Wake::Told(event)) => hints.add(event, &self.dir),
+                Ok(Wake::Told(event)) => hints.add(event, &self.followed),
             }
         }
         Some(hints.look())
+    }
+
+    /// Whether a name leads to another folder than the one that is followed: a link was swapped, or a folder moved.
+    fn is_elsewhere(&self) -> bool {
+        let leads_elsewhere = |place: &Place, name: &PathBuf| {
+            Identity::at(name).is_some_and(|found| !found.is_same_place(&place.identity))
+        };
+        self.followed.values().any(|place| place.names.iter().any(|name| leads_elsewhere(place, name)))
     }
 
     fn look(&mut self, look: &Look) {
@@ -127,30 +151,48 @@ impl Follower {
         }
         let start = Instant::now();
         let report = self.shared.refresh(look);
+        let took = start.elapsed();
         if !report.is_empty() {
             (self.listener)(&report);
-            self.follow();
         }
-        if matches!(look, Look::Changed) {
-            // The folder may be another one by now.
-            self.followed.clear();
-            let alone = !self.follow();
-            let shortest = if alone { POLL_ALONE } else { POLL };
-            self.next_poll = start + shortest.max(start.elapsed() * POLL_SHARE);
+        if !report.is_empty() || matches!(look, Look::Changed) {
+            let is_told = self.follow();
+            if matches!(look, Look::Changed) {
+                self.next_poll = start + until_next(is_told, took);
+            }
         }
     }
 
     /// Asks for changes of the folder and of those that files name. Says whether the folder itself is followed.
     fn follow(&mut self) -> bool {
-        let others = self.shared.folder().other_dirs();
+        let mut others: Vec<_> = self.shared.folder().other_dirs().into_iter().collect();
+        others.sort_unstable();
         let Some(watcher) = &mut self.watcher else { return false };
-        for dir in std::iter::once(self.dir.clone()).chain(others.into_iter().take(MAX_DIRS)) {
-            if !self.followed.contains(&dir) && watcher.watch(&dir, RecursiveMode::NonRecursive).is_ok() {
-                self.followed.insert(dir);
+        let mut followed = Followed::new();
+        for name in std::iter::once(self.dir.clone()).chain(others.into_iter().take(MAX_DIRS)) {
+            let (Ok(path), Some(identity)) = (name.canonicalize(), Identity::at(&name)) else { continue };
+            if let Some(place) = followed.get_mut(&path) {
+                place.names.push(name);
+                continue;
+            }
+            // The folder at a path may be another one by now, and to ask again for the same one costs nothing.
+            let is_known = self.followed.get(&path).is_some_and(|place| place.identity == identity);
+            if is_known || watcher.watch(&path, RecursiveMode::NonRecursive).is_ok() {
+                followed.insert(path, Place { identity, names: vec![name] });
             }
         }
-        self.followed.contains(&self.dir)
+        for path in self.followed.keys().filter(|path| !followed.contains_key(*path)) {
+            let _ = watcher.unwatch(path);
+        }
+        self.followed = followed;
+        self.followed.values().any(|place| place.names.contains(&self.dir))
     }
+}
+
+/// How long after the beginning of a look that took so long the next one begins.
+fn until_next(is_told: bool, took: Duration) -> Duration {
+    let least = POLL.max(took * SHARE_ALONE);
+    if is_told { least.max(POLL_MANY.min(took * SHARE)) } else { least }
 }
 
 /// What the system told.
@@ -161,7 +203,7 @@ struct Hints {
 }
 
 impl Hints {
-    fn add(&mut self, event: notify::Result<Event>, dir: &Path) {
+    fn add(&mut self, event: notify::Result<Event>, followed: &Followed) {
         let Ok(event) = event else {
             self.all = true;
             return;
@@ -171,8 +213,8 @@ impl Hints {
         if matches!(event.kind, EventKind::Access(_)) && event.kind != write {
             return;
         }
-        self.all |= event.need_rescan() || event.paths.iter().any(|path| path == dir || is_swap(path));
-        self.paths.extend(event.paths);
+        self.all |= event.need_rescan() || event.paths.iter().any(|path| followed.contains_key(path) || is_swap(path));
+        self.paths.extend(event.paths.iter().flat_map(|path| names(path, followed)));
     }
 
     fn look(self) -> Look {
@@ -180,7 +222,95 @@ impl Hints {
     }
 }
 
+/// What the configuration and the files call what the system calls so.
+fn names(path: &Path, followed: &Followed) -> Vec<PathBuf> {
+    let place = path.parent().and_then(|folder| followed.get(folder));
+    let (Some(place), Some(file)) = (place, path.file_name()) else { return Vec::new() };
+    place.names.iter().map(|name| name.join(file)).collect()
+}
+
 /// Kubernetes swaps the link `..data`, behind which every file is another one then.
 fn is_swap(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use certbind_proto::client::{LegacyAudience, RegistrationRules};
+    use certbind_proto::jws::Algorithms;
+    use notify::event::CreateKind;
+
+    use super::*;
+    use crate::registry::file::{FileRegistry, Settings};
+
+    fn follower(dir: PathBuf) -> (Follower, Receiver<Wake>) {
+        let rules = RegistrationRules {
+            algorithms: Algorithms::DEFAULT,
+            legacy_audience: LegacyAudience::Forbidden,
+            trust_groups: Vec::new(),
+        };
+        let (registry, _) = FileRegistry::load(Settings { dir, rules });
+        let (wake, woken) = mpsc::channel();
+        (Follower::new(registry.shared(), Box::new(|_| ()), wake), woken)
+    }
+
+    fn told(follower: &Follower, path: PathBuf) -> HashSet<PathBuf> {
+        let mut hints = Hints::default();
+        hints.add(Ok(Event::new(EventKind::Create(CreateKind::File)).add_path(path)), &follower.followed);
+        match hints.look() {
+            Look::At(paths) => paths,
+            look => panic!("{look:?}"),
+        }
+    }
+
+    /// As from where a server was started.
+    fn from_here(path: &Path) -> PathBuf {
+        let here = std::env::current_dir().unwrap();
+        let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+        up.join(path.strip_prefix("/").unwrap())
+    }
+
+    #[test]
+    fn what_the_system_tells_has_the_name_that_the_configuration_has_for_it() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let real = root.join("real");
+        fs::create_dir(&real).unwrap();
+        symlink("real", root.join("link")).unwrap();
+        for dir in [real.clone(), root.join("link"), root.join("real/../real"), from_here(&real)] {
+            let (mut follower, _woken) = follower(dir.clone());
+            assert!(follower.follow(), "{}", dir.display());
+            assert_eq!(told(&follower, real.join("billing.toml")), HashSet::from([dir.join("billing.toml")]));
+            assert!(told(&follower, root.join("billing.toml")).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_to_another_folder_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let link = root.path().join("link");
+        for name in ["one", "two"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+        }
+        symlink("one", &link).unwrap();
+        let (mut follower, _woken) = follower(link.clone());
+        assert!(follower.follow() && !follower.is_elsewhere());
+        symlink("two", root.path().join("new")).unwrap();
+        fs::rename(root.path().join("new"), &link).unwrap();
+        assert!(follower.is_elsewhere());
+        assert!(follower.follow() && !follower.is_elsewhere());
+    }
+
+    #[test]
+    fn few_files_are_looked_at_four_times_a_second_and_many_take_no_more_than_their_share() {
+        let (quick, slow) = (Duration::from_micros(300), Duration::from_millis(200));
+        assert_eq!(until_next(true, quick), POLL);
+        assert_eq!(until_next(false, quick), POLL);
+        assert_eq!(until_next(true, Duration::from_millis(10)), Duration::from_secs(4));
+        assert_eq!(until_next(false, Duration::from_millis(10)), Duration::from_secs(1));
+        assert_eq!(until_next(true, slow), Duration::from_secs(20));
+    }
 }

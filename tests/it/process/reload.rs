@@ -1,6 +1,7 @@
 //! Files that change under traffic: nobody who is still good notices, who is taken back is refused, and what is broken changes nothing.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use certbind_devpki::{Client, CrlSpec, Identity, Issuer, LeafSpec, Validity};
@@ -11,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 
 use super::client::{Asserter, Connection, billing, by_assertion, client, tls};
-use super::rig::{PKI, Process, Site, within};
+use super::rig::{PKI, Process, Site, certbind, within};
 use super::traffic::{Load, Traffic};
 
 /// Replaces the list of revoked certificates by one that has these as well.
@@ -218,6 +219,58 @@ async fn attack_41_a_broken_file_changes_nothing_and_is_told() {
 }
 
 /// Replaces the server's certificate and its key, one after the other.
+/// `--config certbind.toml` from the folder itself, so that every path is a relative one; a clients' folder that is a link,
+/// swapped as a whole; a client's file that is a link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_a_client_is_disabled_within_a_second_by_relative_paths_and_by_links() {
+    let site = Site::new();
+    let enabled = fs::read_to_string(site.path("clients.d/billing.toml")).unwrap();
+    let disabled = enabled.replace("[certbind]\n", "[certbind]\nstate = \"disabled\"\n");
+    let mut relative = certbind();
+    relative.current_dir(site.dir()).args(["serve", "--config", "certbind.toml"]);
+    let in_place = |text: &str| site.write("clients.d/billing.toml", text);
+    assert_toggles(&site, Process::ready(relative), [&disabled, &enabled], in_place).await;
+
+    fs::rename(site.path("clients.d/billing.toml"), site.path("billing.toml")).unwrap();
+    symlink("../billing.toml", site.path("clients.d/billing.toml")).unwrap();
+    let behind_link = |text: &str| site.write("billing.toml", text);
+    assert_toggles(&site, site.start(), [&disabled, &enabled], behind_link).await;
+
+    fs::rename(site.path("clients.d"), site.path("clients.0")).unwrap();
+    symlink("clients.0", site.path("clients.d")).unwrap();
+    let mut generation = 0;
+    let swapped = |text: &str| {
+        let before = site.path(&format!("clients.{generation}"));
+        generation += 1;
+        let name = format!("clients.{generation}");
+        fs::create_dir(site.path(&name)).unwrap();
+        for file in fs::read_dir(before).unwrap().map(Result::unwrap) {
+            fs::copy(file.path(), site.path(&name).join(file.file_name())).unwrap();
+        }
+        site.write(&format!("{name}/billing.toml"), text);
+        symlink(&name, site.path("clients.new")).unwrap();
+        fs::rename(site.path("clients.new"), site.path("clients.d")).unwrap();
+    };
+    assert_toggles(&site, site.start(), [&disabled, &enabled], swapped).await;
+}
+
+/// Each of several changes is in force in time; the first may be seen by the look that every start makes.
+async fn assert_toggles(site: &Site, server: Process, [disabled, enabled]: [&str; 2], mut write: impl FnMut(&str)) {
+    /// The promise is a second; the rest is for a machine that is busy.
+    const BOUND: Duration = Duration::from_secs(3);
+    let mut connection = server.connect(Some(&PKI.billing.identity), Version::HTTP_11).await.unwrap();
+    assert_answer(site, &mut connection, "billing", None).await;
+    for (text, expected) in [(disabled, false), (enabled, true), (disabled, false), (enabled, true)] {
+        write(text);
+        let written = Instant::now();
+        while (connection.token(&billing()).await.unwrap().status == StatusCode::OK) != expected {
+            assert!(written.elapsed() < BOUND, "not after {BOUND:?}\n{text}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    assert!(server.terminate().success());
+}
+
 fn renew(site: &Site, days: i64) -> Identity {
     let validity = Validity::days_from(SystemClock.now().unix() - 3600, days);
     let renewed = PKI.intermediate.leaf(&LeafSpec::server(validity)).unwrap();
