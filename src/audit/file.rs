@@ -16,6 +16,7 @@ use certbind_proto::entropy::Entropy;
 use super::chain::Position;
 use super::place::{Appended, Place, Start, whole, write_most};
 use super::tail::{self, LastLine, Tail, Torn};
+use super::writer::Durability;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,9 @@ pub struct AuditFile {
     is_unended: bool,
     /// Lines that were found cut off, and that nobody was told of yet.
     torn: Vec<Torn>,
+    durability: Durability,
+    /// Whether lines go to a file that was moved away, as there can be no other.
+    is_astray: bool,
 }
 
 /// What stands at the path.
@@ -52,17 +56,31 @@ impl AuditFile {
     /// When the system refuses.
     pub fn open(path: PathBuf, entropy: Arc<dyn Entropy>) -> io::Result<Self> {
         let open = Open::at(&path)?;
-        Ok(Self { path, open, entropy, position: None, size: None, is_unended: false, torn: Vec::new() })
+        let (durability, is_astray) = (Durability::BestEffort, false);
+        let (position, size, is_unended, torn) = (None, None, false, Vec::new());
+        Ok(Self { path, open, entropy, position, size, is_unended, torn, durability, is_astray })
     }
 
-    /// Holds the file that the path leads to. Where none can be had, the one of before is better than none.
+    /// Takes lines that are lost with less ease, or not.
+    pub(super) fn with(self, durability: Durability) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// Holds the file that the path leads to.
     fn hold_current(&mut self) -> io::Result<Start> {
         for _ in 0..MAX_MOVES {
             self.open.lock()?;
             if self.open.is_at(&self.path)? {
+                self.is_astray = false;
                 break;
             }
-            let Ok(new) = Open::at(&self.path) else { break };
+            let new = match Open::at(&self.path) {
+                Ok(new) => new,
+                Err(error) => {
+                    self.stay(&error)?;
+                    break;
+                }
+            };
             // Others may have written to the old file after this process did, until they saw that it was moved.
             if self.position.is_some() {
                 self.look()?;
@@ -74,6 +92,21 @@ impl AuditFile {
         let position = self.position.get_or_insert_with(|| Position::new(&*self.entropy, None)).clone();
         // Only now: until the file is held, somebody else asks again.
         Ok(Start { position: Some(position), torn: std::mem::take(&mut self.torn) })
+    }
+
+    /// Goes on with a file that was moved away, if that is better than none: nobody will find what is written to one that
+    /// was removed or replaced, and whoever moved it may be compressing it, without what is added meanwhile.
+    fn stay(&mut self, fault: &io::Error) -> io::Result<()> {
+        let is_there = self.open.0.metadata()?.nlink() > 0 && fs::symlink_metadata(&self.path).is_err();
+        if self.durability == Durability::Required || !is_there {
+            let text = format!("the file was moved, removed or replaced, and no other can be made: {fault}");
+            return Err(io::Error::new(fault.kind(), text));
+        }
+        if !std::mem::replace(&mut self.is_astray, true) {
+            let path = self.path.display();
+            tracing::error!(%path, error = fault as &dyn std::error::Error, "the audit log goes on in the file that was moved away, as no other can be made");
+        }
+        Ok(())
     }
 
     /// Looks at the end of the file, if it may have changed. A line that was cut off is ended by what is written next and
@@ -165,7 +198,12 @@ impl Place for AuditFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.open.0.sync_data()
+        self.open.0.sync_data()?;
+        // What was removed while it was written to has lost the line, and does not come back.
+        if self.open.0.metadata()?.nlink() == 0 {
+            return Err(io::Error::new(ErrorKind::NotFound, "the file was removed while it was written to"));
+        }
+        Ok(())
     }
 }
 

@@ -60,7 +60,7 @@ impl LineWriter {
         clock: Arc<dyn Clock>,
         entropy: &dyn Entropy,
     ) -> io::Result<Self> {
-        Self::start(file, durability, clock, entropy)
+        Self::start(file.with(durability), durability, clock, entropy)
     }
 
     /// Starts writing to a stream. Nothing is waited for: a stream says of no line that it is kept.

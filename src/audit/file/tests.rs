@@ -1,6 +1,7 @@
 use std::fs;
 use std::io::BufReader;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::process::Command;
 use std::sync::Arc;
 
 use certbind_proto::entropy::OsEntropy;
@@ -94,13 +95,57 @@ fn a_rotation_gets_no_line_that_is_written_after_it_and_the_chain_goes_on_in_the
     write(&mut file, &["c"]);
     assert_eq!((folder.read("audit.jsonl.1").lines().count(), folder.read("audit.jsonl").lines().count()), (2, 1));
     folder.assert_one_chain(&["audit.jsonl.1", "audit.jsonl"], 3);
+}
 
+/// What can stand where the log was, and take no line that stays.
+const NO_LOGS: [fn(&Path); 4] = [
+    |path| fs::create_dir(path).unwrap(),
+    |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
+    |path| symlink("/dev/full", path).unwrap(),
+    |path| symlink("nowhere/audit.jsonl", path).unwrap(),
+];
+
+#[test]
+fn a_file_that_was_removed_or_replaced_takes_no_line_and_the_chain_goes_on_in_the_next_one() {
+    for put in NO_LOGS {
+        let folder = Folder::new();
+        let path = folder.path("audit.jsonl");
+        let mut file = folder.open();
+        write(&mut file, &["a"]);
+        fs::remove_file(&path).unwrap();
+        put(&path);
+        assert!(file.hold().is_err());
+        fs::rename(&path, folder.path("aside")).unwrap();
+        write(&mut file, &["b"]);
+        assert_eq!(folder.verify(&["audit.jsonl"]).chains[0].first_seq, 2);
+    }
+}
+
+#[test]
+fn a_file_that_was_moved_takes_lines_while_no_other_can_be_made_unless_they_are_required() {
+    let folder = Folder::new();
+    let path = folder.path("log/audit.jsonl");
+    for (durability, is_taken) in [(Durability::BestEffort, true), (Durability::Required, false)] {
+        fs::create_dir(folder.path("log")).unwrap();
+        let mut file = AuditFile::open(path.clone(), Arc::new(OsEntropy)).unwrap().with(durability);
+        write(&mut file, &["a"]);
+        fs::rename(&path, folder.path("moved")).unwrap();
+        fs::remove_dir(folder.path("log")).unwrap();
+        assert_eq!(file.hold().is_ok(), is_taken, "{durability:?}");
+        file.release(None);
+        fs::remove_file(folder.path("moved")).unwrap();
+        assert!(file.hold().is_err(), "{durability:?}");
+    }
+}
+
+#[test]
+fn a_line_is_not_on_disk_when_its_file_was_removed_meanwhile() {
+    let folder = Folder::new();
+    let mut file = folder.open();
+    write(&mut file, &["a"]);
+    file.sync().unwrap();
     fs::remove_file(folder.path("audit.jsonl")).unwrap();
-    fs::create_dir(folder.path("audit.jsonl")).unwrap();
-    write(&mut file, &["d"]);
-    fs::remove_dir(folder.path("audit.jsonl")).unwrap();
-    write(&mut file, &["e"]);
-    assert_eq!(folder.verify(&["audit.jsonl"]).chains[0].first_seq, 5, "what had no place is missing, and shows");
+    assert!(file.sync().is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `log.audit_required`: no token leaves without its line on disk, whatever becomes of the disk or the process.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -119,6 +120,91 @@ async fn fault_5_a_log_that_takes_nothing_issues_nothing_and_recovers_by_itself(
     let count = |message: &str| lines.iter().filter(|line| line["message"] == message).count();
     assert_eq!((count("the audit log cannot be written"), count("the audit log is written again")), (1, 1), "{stderr}");
     assert_eq!(verify(&site, &[LOG])["good"], true);
+}
+
+/// A way to take the log from a server so that it cannot make another one, and the way back.
+type Theft = (fn(&Path), fn(&Path));
+
+const THEFTS: [Theft; 4] = [
+    (|folder| fs::remove_dir_all(folder).unwrap(), |folder| fs::create_dir(folder).unwrap()),
+    (
+        |folder| {
+            fs::rename(folder.join(LOG), folder.with_extension("jsonl.1")).unwrap();
+            fs::remove_dir(folder).unwrap();
+        },
+        |folder| fs::create_dir(folder).unwrap(),
+    ),
+    (
+        |folder| {
+            fs::remove_file(folder.join(LOG)).unwrap();
+            fs::create_dir(folder.join(LOG)).unwrap();
+        },
+        |folder| fs::remove_dir(folder.join(LOG)).unwrap(),
+    ),
+    (
+        |folder| {
+            symlink("/dev/full", folder.join("link")).unwrap();
+            fs::rename(folder.join("link"), folder.join(LOG)).unwrap();
+        },
+        |folder| fs::remove_file(folder.join(LOG)).unwrap(),
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_5_a_log_that_was_removed_or_replaced_issues_nothing_until_there_is_another() {
+    let site = site();
+    site.configure("[log]\naudit = \"file:log/audit.jsonl\"\naudit_required = true\n", "");
+    let (folder, log) = (site.path("log"), site.path("log").join(LOG));
+    fs::create_dir(&folder).unwrap();
+    let server = site.start();
+    let mut connection = connect(&server).await;
+    for (take, give_back) in THEFTS {
+        issued(&mut connection, &log).await;
+        take(&folder);
+        let refusals = [refused(&mut connection).await, refused(&mut connection).await];
+        assert_all_else_goes_on(&server, &mut connection).await;
+        give_back(&folder);
+        recovers(&server).await;
+        issued(&mut connection, &log).await;
+        assert_refusals_are_told(&log, &refusals).await;
+    }
+    let lines = json_lines(&server.stderr_at_end());
+    let count = |message: &str| lines.iter().filter(|line| line["message"] == message).count();
+    let expected = (THEFTS.len(), THEFTS.len());
+    assert_eq!((count("the audit log cannot be written"), count("the audit log is written again")), expected);
+}
+
+/// Nobody waits for the disk, but nothing goes where nobody finds it either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_5_lines_that_are_not_required_wait_for_the_next_log() {
+    let site = site();
+    site.configure("[log]\naudit = \"file:log/audit.jsonl\"\n", "");
+    let (folder, log) = (site.path("log"), site.path("log").join(LOG));
+    fs::create_dir(&folder).unwrap();
+    let server = site.start();
+    let mut connection = connect(&server).await;
+    fs::remove_dir_all(&folder).unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let answer = connection.token(&billing()).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        answers.push(answer);
+    }
+    within(async {
+        while !server.stderr().contains("the audit log cannot be written") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    fs::create_dir(&folder).unwrap();
+    within(async {
+        let is_there = |answer| !told(&fs::read_to_string(&log).unwrap_or_default(), answer).is_empty();
+        while !answers.iter().all(is_there) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(server.terminate().success());
 }
 
 /// Another process that hangs with the file is as bad as a disk that does.
