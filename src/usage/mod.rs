@@ -23,6 +23,9 @@ use notes::Notes;
 /// How often what was noted is written down; a server that is killed loses no more than that.
 pub const EVERY: Duration = Duration::from_secs(60);
 
+/// The longest text of a certificate that is noted, in characters; the rest is cut.
+const MAX_TEXT: usize = 256;
+
 /// How many uses are written in one go: small enough that nobody waits for long behind it.
 const GROUP: usize = 200;
 
@@ -73,8 +76,8 @@ impl Usages {
     pub fn certificate(&self, client_id: &str, certificate: &Certificate, now: Timestamp) {
         self.notes.note(client_id, (Kind::Certificate, certificate.thumbprint()), now, || Credential::Certificate {
             thumbprint: *certificate.thumbprint(),
-            subject: certificate.subject().to_string(),
-            serial: certificate.serial_hex(),
+            subject: cut(certificate.subject().to_string()),
+            serial: cut(certificate.serial_hex()),
             not_before: certificate.not_before(),
             not_after: certificate.not_after(),
         });
@@ -134,6 +137,14 @@ impl Usages {
             _ => {}
         }
     }
+}
+
+/// A CA may put anything of any length into a certificate, and what is noted of it is for people.
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(MAX_TEXT) {
+        text.truncate(at);
+    }
+    text
 }
 
 /// Adds a use; of two of one credential the newer counts.

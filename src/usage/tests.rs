@@ -1,6 +1,6 @@
 //! Uses on their way from a request to the store, with a store that works, fails and comes back.
 
-use certbind_devpki::{Identity, LeafSpec, Validity};
+use certbind_devpki::{Identity, LeafSpec, Validity, rdn};
 use certbind_proto::time::FixedClock;
 
 use super::*;
@@ -61,6 +61,22 @@ async fn fault_4_a_store_that_is_away_costs_no_note_and_no_wait() {
     usages.write(later(4)).await;
     let after = Usages::new(store);
     assert_eq!(times(&after, "batch").await, (expected, Extent::EveryServer), "another server knows them by then");
+}
+
+#[tokio::test]
+async fn fault_22_of_a_long_subject_the_beginning_is_noted() {
+    let usages = Usages::new(Arc::new(MemoryStore::new()));
+    let long = LeafSpec {
+        subject: vec![rdn("O", &"é".repeat(MAX_TEXT))],
+        ..LeafSpec::client("", Validity::days_from(1_795_305_600, 30))
+    };
+    let long = Certificate::parse(Identity::self_signed(&long).unwrap().certificate()).unwrap();
+    usages.certificate("billing", &long, NOW);
+    let Credential::Certificate { subject, .. } = &usages.notes.of("billing")[0].credential else { panic!() };
+    assert!(
+        long.subject().to_string().starts_with(subject.as_str()) && subject.chars().count() == MAX_TEXT,
+        "{subject}"
+    );
 }
 
 #[tokio::test]
