@@ -169,6 +169,10 @@ impl AuditFile {
 }
 
 impl Place for AuditFile {
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
     fn is_chained(&self) -> bool {
         true
     }

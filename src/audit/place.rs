@@ -7,6 +7,9 @@ use super::tail::Torn;
 
 /// Takes whole lines.
 pub(super) trait Place: Send {
+    /// What it is called in the log.
+    fn name(&self) -> &'static str;
+
     /// Whether lines make a chain there.
     fn is_chained(&self) -> bool;
 
@@ -59,6 +62,10 @@ impl<W: Write + Send> Stream<W> {
 }
 
 impl<W: Write + Send> Place for Stream<W> {
+    fn name(&self) -> &'static str {
+        "log"
+    }
+
     fn is_chained(&self) -> bool {
         false
     }

@@ -68,6 +68,10 @@ impl<S: Shelf> Shelved<S> {
 }
 
 impl<S: Shelf> Place for Shelved<S> {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
     fn is_chained(&self) -> bool {
         true
     }

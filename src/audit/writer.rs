@@ -212,7 +212,8 @@ impl<P: Place> Writer<P> {
         let _ = self.place.sync();
         let unwritten = self.pending.len() as u64 + self.queue.lost();
         if unwritten > 0 {
-            tracing::error!(lines = unwritten, "the audit log ends without lines that could not be written");
+            let place = self.place.name();
+            tracing::error!(place, lines = unwritten, "the audit log ends without lines that could not be written");
         }
     }
 
@@ -279,7 +280,8 @@ impl<P: Place> Writer<P> {
         let count = written.iter().filter(|byte| **byte == b'\n').count();
         let end = if fault.is_none() { end } else { position.map(|start| start.after(written, count)) };
         if let Some(end) = end.as_ref().filter(|_| fault.is_none() && std::mem::take(&mut self.tells_head)) {
-            tracing::info!(chain = end.chain, seq = end.seq, head = end.head(), "the audit log stands here");
+            let place = self.place.name();
+            tracing::info!(place, chain = end.chain, seq = end.seq, head = end.head(), "the audit log stands here");
         }
         self.place.release(end);
         // Another process was faster, and nothing is written: no failure, and nobody hears of it.
@@ -338,9 +340,10 @@ impl<P: Place> Writer<P> {
         let was_failing = self.queue.set_failing(fault.is_some());
         match fault {
             Some(error) if !was_failing => {
-                tracing::error!(error = error as &dyn std::error::Error, "the audit log cannot be written");
+                let error = error as &dyn std::error::Error;
+                tracing::error!(place = self.place.name(), error, "the audit log cannot be written");
             }
-            None if was_failing => tracing::info!("the audit log is written again"),
+            None if was_failing => tracing::info!(place = self.place.name(), "the audit log is written again"),
             _ => {}
         }
     }

@@ -81,6 +81,10 @@ impl Disk {
 }
 
 impl Place for Disk {
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+
     fn is_chained(&self) -> bool {
         true
     }
@@ -199,7 +203,8 @@ fn fault_5_a_line_that_a_full_disk_cuts_is_told_and_no_line_is_lost() {
         writer.record(&issued("2"));
         disk.set(|state| state.room = None);
         disk.wait_until("the lines", |disk| disk.names().iter().any(|name| name == "2"));
-        assert!(writer.is_healthy());
+        // The line is there a moment before the thread has said so.
+        disk.wait_until("healthy", |_| writer.is_healthy());
         assert_eq!(writer.lost(), 0);
         drop(writer);
         let report = disk.verify();
