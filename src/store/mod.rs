@@ -113,6 +113,12 @@ pub enum StoreError {
     /// The store has been shut down.
     #[error("the store is shut down")]
     Stopped,
+    /// A crash of the database empties this table.
+    #[error("the table certbind.{table} is UNLOGGED: a crash would empty it; ALTER TABLE certbind.{table} SET LOGGED")]
+    Unlogged {
+        /// Its name.
+        table: String,
+    },
     /// Reading or writing failed.
     #[error("the store cannot be read or written")]
     Unavailable(#[source] Cause),

@@ -46,7 +46,7 @@ impl Inner {
         &self,
         work: impl for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        if !self.shared.is_healthy() {
+        if !self.shared.answers() {
             return Err(StoreError::Away);
         }
         let slot = || self.aside.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +69,7 @@ impl Inner {
         &self,
         work: impl for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        if !self.shared.is_healthy() {
+        if !self.shared.answers() {
             return Err(StoreError::Away);
         }
         let _permit = self.aside.looks.try_acquire().map_err(|_| StoreError::Busy)?;

@@ -88,6 +88,7 @@ impl Manager for Connector {
     /// connection: so the fence is looked at here and nowhere else.
     async fn create(&self) -> Result<Connection, StoreError> {
         let connection = self.open().await?;
+        keeps_commits(&connection.client, self.clock.now()).await?;
         let fence = fence::look(&connection.client, self.clock.now()).await?;
         self.shared.raise_fence(fence);
         Ok(connection)
@@ -101,21 +102,49 @@ impl Manager for Connector {
     }
 }
 
-/// Refuses a database that forgets what it said was committed.
+/// Refuses a database that forgets what it said was committed, and tables that a crash empties. What was recorded there
+/// until now may be gone, even if they keep it from now on.
+pub(super) async fn keeps_commits(client: &Client, now: Timestamp) -> Result<(), StoreError> {
+    let mut kept = is_durable(client).await;
+    if kept.is_ok() {
+        kept = are_logged(client).await;
+    }
+    if matches!(kept, Err(StoreError::NotDurable { .. } | StoreError::Unlogged { .. })) {
+        fence::raise(client, now).await?;
+    }
+    kept
+}
+
+/// Refuses settings by which a crash takes commits back.
 async fn is_durable(client: &Client) -> Result<(), StoreError> {
     let row = client
-        .query_one("SELECT pg_is_in_recovery(), current_setting('synchronous_commit'), current_setting('fsync')", &[])
+        .query_one(
+            "SELECT pg_is_in_recovery(), current_setting('synchronous_commit'), current_setting('fsync'), \
+             current_setting('full_page_writes')",
+            &[],
+        )
         .await?;
     if row.try_get(0)? {
         return Err(StoreError::ReadOnly);
     }
-    if row.try_get::<_, &str>(1)? == "off" {
-        return Err(StoreError::NotDurable { setting: "synchronous_commit" });
-    }
-    if row.try_get::<_, &str>(2)? == "off" {
-        return Err(StoreError::NotDurable { setting: "fsync" });
+    for (column, setting) in [(1, "synchronous_commit"), (2, "fsync"), (3, "full_page_writes")] {
+        if row.try_get::<_, &str>(column)? == "off" {
+            return Err(StoreError::NotDurable { setting });
+        }
     }
     Ok(())
+}
+
+/// Refuses tables of ours that are in no write-ahead log.
+async fn are_logged(client: &Client) -> Result<(), StoreError> {
+    let unlogged = client
+        .query_opt(
+            "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('certbind') AND relkind IN ('r', 'p') \
+             AND relpersistence <> 'p' ORDER BY relname LIMIT 1",
+            &[],
+        )
+        .await?;
+    unlogged.map_or(Ok(()), |row| Err(StoreError::Unlogged { table: row.try_get(0)? }))
 }
 
 /// A column of milliseconds since 1970.

@@ -37,6 +37,14 @@ pub(super) async fn look(client: &Client, now: Timestamp) -> Result<Timestamp, S
     timestamp(&client.query_one("SELECT fence FROM certbind.replay_state WHERE id = 1", &[]).await?, 0)
 }
 
+/// Moves the fence to now: a crash may have taken uses back, or may yet.
+pub(super) async fn raise(client: &Client, now: Timestamp) -> Result<(), StoreError> {
+    client
+        .execute("UPDATE certbind.replay_state SET fence = greatest(fence, $1) WHERE id = 1", &[&now.millis()])
+        .await?;
+    Ok(())
+}
+
 /// Records where a new database stands: there is nothing that could have been lost.
 pub(super) async fn begin(client: &Client) -> Result<(), StoreError> {
     let here = client.query_one(HERE, &[]).await?;

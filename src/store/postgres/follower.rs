@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
 use super::super::{Revision, Revisions, StoreError};
-use super::connect::Connection;
+use super::connect::{self, Connection};
 use super::replay::{self, Sweep};
 use super::{CHANNEL, Inner};
 
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Follows until the store is dropped.
 pub(super) async fn follow(inner: Arc<Inner>) {
     loop {
-        let opened = timeout(2 * ANSWER, connect(&inner)).await.unwrap_or(Err(StoreError::Busy));
+        let opened = timeout(2 * ANSWER, begin(&inner)).await.unwrap_or(Err(StoreError::Busy));
         let failure = match opened {
             Ok(connection) => until_it_fails(&inner, &connection).await,
             Err(error) => error,
@@ -35,7 +35,7 @@ pub(super) async fn follow(inner: Arc<Inner>) {
 }
 
 /// A connection of its own, so that a full pool hides nothing.
-async fn connect(inner: &Inner) -> Result<Connection, StoreError> {
+async fn begin(inner: &Inner) -> Result<Connection, StoreError> {
     let connection = deadpool::managed::Manager::create(inner.pool.manager()).await?;
     connection.client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
     Ok(connection)
@@ -49,13 +49,23 @@ async fn until_it_fails(inner: &Inner, connection: &Connection) -> StoreError {
             Ok(Err(error)) => return error,
             Err(_) => return StoreError::Busy,
         }
-        inner.shared.recovered();
+        inner.shared.answered();
         let is_due = swept.elapsed() >= replay::SWEEP_EVERY;
-        if is_due || sweep.is_behind {
-            tend(inner, sweep.delete(&connection.client)).await;
-        }
         if is_due {
             swept = Instant::now();
+            // Tables and settings change under connections that are open.
+            match timeout(ANSWER, connect::keeps_commits(&connection.client, inner.clock.now())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(_) => return StoreError::Busy,
+            }
+        }
+        // Why nothing is recorded, the log has said.
+        let can_tend = inner.shared.is_healthy();
+        if can_tend && (is_due || sweep.is_behind) {
+            tend(inner, sweep.delete(&connection.client)).await;
+        }
+        if can_tend && is_due {
             tend(inner, sweep.advance(&connection.client, inner.clock.now())).await;
             if let Some(entries) = tend(inner, replay::count(&connection.client)).await {
                 inner.shared.count_entries(entries);

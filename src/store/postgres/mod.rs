@@ -8,6 +8,7 @@ mod connect;
 mod fence;
 mod follower;
 mod migrate;
+mod probe;
 mod replay;
 mod shared;
 mod tables;
@@ -101,7 +102,7 @@ impl fmt::Debug for Target {
 pub struct PostgresStore {
     inner: Arc<Inner>,
     uses: mpsc::Sender<Asked>,
-    tasks: [AbortHandle; 2],
+    tasks: [AbortHandle; 3],
 }
 
 /// What the tasks of a store share.
@@ -148,12 +149,13 @@ impl PostgresStore {
         let Settings { deadline, loss, max_entries, .. } = settings;
         let (runtime, aside) = (Handle::current(), audit::Aside::default());
         let inner = Arc::new(Inner { pool, shared, clock, runtime, deadline, loss, max_entries, aside });
-        // So that the fence is known before the first use is looked at.
-        inner.with(|_| Box::pin(async { Ok(()) })).await?;
+        // So that the fence is known before the first use is looked at, and a server that could record none does not start.
+        inner.with(|connection| Box::pin(probe::one_use(connection))).await?;
         let (uses, calls) = mpsc::channel(MAX_WAITING);
         let replay = tokio::spawn(replay::serve(Arc::clone(&inner), calls)).abort_handle();
         let follower = tokio::spawn(follower::follow(Arc::clone(&inner))).abort_handle();
-        Ok(Self { inner, uses, tasks: [replay, follower] })
+        let prober = tokio::spawn(probe::again_and_again(Arc::clone(&inner))).abort_handle();
+        Ok(Self { inner, uses, tasks: [replay, follower, prober] })
     }
 
     /// Has `work` done on a connection, on the store's own runtime.
@@ -210,14 +212,28 @@ impl Inner {
         self.loss == Loss::Possible && super::fence::is_before(self.shared.fence(), used)
     }
 
-    /// Does `work` on a connection of the pool within the deadline.
+    /// Does `work` on a connection of the pool within the deadline, unless nothing does just now.
     async fn with<T>(
         &self,
         work: impl for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        if !self.shared.is_healthy() {
+        if !self.shared.answers() {
             return Err(StoreError::Away);
         }
+        let outcome = self.attempt(work).await;
+        if let Err(error) = outcome.as_ref()
+            && concerns_everybody(error)
+        {
+            self.shared.failed(error);
+        }
+        outcome
+    }
+
+    /// Does `work` on a connection of the pool within the deadline.
+    async fn attempt<T>(
+        &self,
+        work: impl for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
         let done = timeout(self.deadline, async {
             let mut connection = self.pool.get().await?;
             connection.begin();
@@ -225,11 +241,22 @@ impl Inner {
             connection.end();
             outcome
         });
-        let outcome = done.await.unwrap_or(Err(StoreError::Busy));
-        if let Err(error @ (StoreError::Busy | StoreError::ReadOnly | StoreError::Unavailable(_))) = &outcome {
-            self.shared.failed(error);
+        done.await.unwrap_or(Err(StoreError::Busy))
+    }
+}
+
+/// Whether the next call will hardly fare better, whatever it asks for. A database that refuses one statement may take
+/// others.
+fn concerns_everybody(error: &StoreError) -> bool {
+    /// Connection, resources, operator, system, internal: the first two characters of a code say which kind of error it is.
+    const CLASSES: [&str; 5] = ["08", "53", "57", "58", "XX"];
+    match error {
+        StoreError::Busy | StoreError::ReadOnly | StoreError::NotDurable { .. } | StoreError::Unlogged { .. } => true,
+        StoreError::Unavailable(cause) => {
+            let code = cause.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+            code.is_none_or(|code| CLASSES.iter().any(|class| code.code().starts_with(class)))
         }
-        outcome
+        _ => false,
     }
 }
 

@@ -78,6 +78,7 @@ async fn serve_group(inner: &Inner, group: Vec<Asked>) {
             }
         }
         Err(error) => {
+            inner.shared.refused(&error);
             for asked in group {
                 let _ = asked.reply.send(Err(error.clone()));
             }

@@ -11,9 +11,15 @@ use super::super::{Revisions, StoreError};
 pub(super) struct Shared {
     pub(super) changes: watch::Sender<Revisions>,
     entries: AtomicU64,
-    healthy: AtomicBool,
+    /// Whether the database answered last.
+    answers: AtomicBool,
+    /// Whether the last use that was tried could be recorded.
+    records: AtomicBool,
+    /// Whether the log says that the store fails.
+    is_told: AtomicBool,
     fence: AtomicI64,
     follower: Notify,
+    prober: Notify,
 }
 
 impl Default for Shared {
@@ -21,9 +27,12 @@ impl Default for Shared {
         Self {
             changes: watch::Sender::default(),
             entries: AtomicU64::new(0),
-            healthy: AtomicBool::new(true),
+            answers: AtomicBool::new(true),
+            records: AtomicBool::new(true),
+            is_told: AtomicBool::new(false),
             fence: AtomicI64::new(i64::MIN),
             follower: Notify::new(),
+            prober: Notify::new(),
         }
     }
 }
@@ -59,23 +68,62 @@ impl Shared {
         self.fence.fetch_max(fence.millis(), Ordering::AcqRel);
     }
 
+    /// Whether a request that needs the store can be served.
     pub(super) fn is_healthy(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed)
+        self.answers() && self.records()
+    }
+
+    pub(super) fn answers(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn records(&self) -> bool {
+        self.records.load(Ordering::Relaxed)
     }
 
     /// The database answered.
-    pub(super) fn recovered(&self) {
-        if !self.healthy.swap(true, Ordering::Relaxed) {
-            tracing::info!("the store works again");
-        }
+    pub(super) fn answered(&self) {
+        self.answers.store(true, Ordering::Relaxed);
+        self.tell_recovery();
+    }
+
+    /// A use could be recorded.
+    pub(super) fn recorded(&self) {
+        self.records.store(true, Ordering::Relaxed);
+        self.tell_recovery();
     }
 
     /// The database did not answer, so nobody else needs to wait for it until it does.
     pub(super) fn failed(&self, error: &StoreError) {
-        if self.healthy.swap(false, Ordering::Relaxed) {
+        self.answers.store(false, Ordering::Relaxed);
+        self.tell_failure(error);
+        self.wake_follower();
+    }
+
+    /// The database answers, but does not record uses. That it answers other questions is no sign that it does again.
+    pub(super) fn refused(&self, error: &StoreError) {
+        let was_recording = self.records.swap(false, Ordering::Relaxed);
+        self.tell_failure(error);
+        if was_recording {
+            self.prober.notify_one();
+        }
+    }
+
+    /// Waits until a use could not be recorded.
+    pub(super) async fn doubted(&self) {
+        self.prober.notified().await;
+    }
+
+    fn tell_failure(&self, error: &StoreError) {
+        if !self.is_told.swap(true, Ordering::Relaxed) {
             tracing::error!(error = error as &dyn std::error::Error, "the store fails; no assertion is accepted");
         }
-        self.wake_follower();
+    }
+
+    fn tell_recovery(&self) {
+        if self.is_healthy() && self.is_told.swap(false, Ordering::Relaxed) {
+            tracing::info!("the store works again");
+        }
     }
 
     pub(super) fn entries(&self) -> u64 {

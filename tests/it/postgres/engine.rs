@@ -194,7 +194,7 @@ fn a_thousand_uses_at_once_are_committed_as_a_few_groups() {
 
 #[test]
 fn a_database_that_forgets_what_it_commits_is_refused_by_the_name_of_its_setting() {
-    for setting in ["synchronous_commit", "fsync"] {
+    for setting in ["synchronous_commit", "fsync", "full_page_writes"] {
         let spoilt = Cluster::start(&[&format!("{setting}=off")]);
         let refused = try_open(settings(&spoilt.database().url()));
         assert!(matches!(refused, Err(StoreError::NotDurable { setting: named }) if named == setting), "{refused:?}");

@@ -18,6 +18,9 @@ const PROMISE: Duration = Duration::from_secs(2);
 /// Within this the store works again.
 const RECOVERY: Duration = Duration::from_secs(5);
 
+/// Within this what is done to tables and settings is seen.
+const SEEN: Duration = Duration::from_secs(10);
+
 fn used(n: impl ToString) -> Use {
     Use { key: key(n), issued: Some(NOW), keep_until: soon() }
 }
@@ -115,6 +118,55 @@ fn fault_4_an_insert_that_the_database_refuses_fails_alone() {
     recovers(&store, "one insert");
     database.execute("DROP TRIGGER no ON certbind.replay");
     assert_eq!(wait(store.first_use(refused, NOW)), FirstUse::Yes, "what failed was not used up");
+}
+
+/// A store that works, until it sees what was done to its database.
+fn sees(store: &PostgresStore, what: &str) {
+    let start = Instant::now();
+    while store.is_healthy() {
+        assert!(start.elapsed() < 3 * SEEN, "{what} is not seen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn attack_21_a_table_that_a_crash_would_empty_is_no_store() {
+    let database = cluster::database();
+    let store = open(&database);
+    assert_eq!(first_use(&*store, key("before"), soon(), NOW), FirstUse::Yes);
+    database.execute("ALTER TABLE certbind.replay SET UNLOGGED");
+    let refused = try_open(settings(&database.url()));
+    assert!(matches!(&refused, Err(StoreError::Unlogged { table }) if table == "replay"), "{refused:?}");
+    sees(&store, "an unlogged table");
+    assert!(try_wait(store.first_use(used("meanwhile"), NOW)).is_err());
+
+    database.execute("ALTER TABLE certbind.replay SET LOGGED");
+    let start = Instant::now();
+    while !store.is_healthy() {
+        assert!(start.elapsed() < RECOVERY, "it does not come back");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let from_before = try_wait(store.first_use(used("meanwhile"), NOW));
+    assert!(matches!(from_before, Err(StoreError::BeforeFailOver)), "a crash may have emptied it: {from_before:?}");
+}
+
+#[test]
+fn attack_21_settings_that_forget_commits_are_seen_on_open_connections() {
+    let cluster = Cluster::start(&[]);
+    let store = open(&cluster.database());
+    let everywhere = cluster.database();
+    for setting in ["fsync", "full_page_writes"] {
+        everywhere.execute(&format!("ALTER SYSTEM SET {setting} = off"));
+        everywhere.execute("SELECT pg_reload_conf()");
+        sees(&store, setting);
+        everywhere.execute(&format!("ALTER SYSTEM RESET {setting}"));
+        everywhere.execute("SELECT pg_reload_conf()");
+        let start = Instant::now();
+        while !store.is_healthy() {
+            assert!(start.elapsed() < RECOVERY, "{setting}: it does not come back");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::client::{Answer, Asserter, Connection, billing, by_assertion};
-use super::rig::{PKI, Process, Site, within};
+use super::rig::{PKI, Process, Site, json_lines, output, within};
 use crate::postgres::cluster::{self, Cluster, Database};
 
 /// The longest wait for a refusal when the database is away (P3), and for its recovery.
@@ -175,6 +175,57 @@ async fn is_active(api: &mut Connection, token: &str) -> bool {
     let answer = api.post_to("/oauth2/introspect", form.encode(), &[]).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     answer.json()["active"].as_bool().unwrap()
+}
+
+/// A way in which a database answers and records no use, and the way back.
+const TROUBLES: [(&str, &str); 4] = [
+    ("REVOKE INSERT ON certbind.replay FROM served", "GRANT INSERT ON certbind.replay TO served"),
+    ("ALTER TABLE certbind.replay RENAME TO gone", "ALTER TABLE certbind.gone RENAME TO replay"),
+    (
+        "ALTER TABLE certbind.replay DROP CONSTRAINT replay_pkey",
+        "ALTER TABLE certbind.replay ADD CONSTRAINT replay_pkey PRIMARY KEY (key)",
+    ),
+    ("ALTER TABLE certbind.replay_state RENAME TO gone", "ALTER TABLE certbind.gone RENAME TO replay_state"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_4_a_database_that_answers_and_records_no_use_is_told_once_and_no_server_is_ready() {
+    let (cluster, asserter) = (Cluster::start(&[]), Asserter::batch());
+    let database = cluster.database();
+    database.execute("CREATE ROLE served LOGIN");
+    database.execute(&format!("GRANT CREATE ON DATABASE {} TO served", database.name));
+    let site = site(&database);
+    site.write_private("database", &database.url().replace("user=certbind", "user=served"));
+    let server = site.start();
+    for (spoil, repair) in TROUBLES {
+        assert_eq!(send(&server, &asserter.fresh()).await.status, StatusCode::OK, "before {spoil}");
+        database.execute(spoil);
+        for _ in 0..10 {
+            refuses(&server, &asserter).await;
+            assert_eq!(server.operations("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE, "{spoil}");
+        }
+        goes_on(&server).await;
+        database.execute(repair);
+        let start = Instant::now();
+        server.wait_ready(StatusCode::OK).await;
+        assert!(start.elapsed() < RECOVERY, "{repair}: {:?}", start.elapsed());
+    }
+    assert_eq!(send(&server, &asserter.fresh()).await.status, StatusCode::OK);
+    let stderr = server.stderr_at_end();
+    let lines = json_lines(&stderr);
+    let count = |message: &str| lines.iter().filter(|line| line["message"] == message).count();
+    let told = (count("the store fails; no assertion is accepted"), count("the store works again"));
+    assert_eq!(told, (TROUBLES.len(), TROUBLES.len()), "{stderr}");
+}
+
+#[test]
+fn attack_21_a_database_that_records_no_use_at_the_start_is_no_start() {
+    let database = cluster::database();
+    let site = site(&database);
+    assert!(site.start().terminate().success());
+    database.execute("ALTER TABLE certbind.replay DROP CONSTRAINT replay_pkey");
+    let (_, stderr, status) = output(&mut site.serve());
+    assert_eq!(status.code(), Some(1), "{stderr}");
 }
 
 #[test]
