@@ -1,8 +1,10 @@
 //! Clients: looked at, listed, made, replaced, changed, disabled and removed (RFC 7591 §3, RFC 7592 §2).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use certbind_proto::client::Client;
 use certbind_proto::entropy::unguessable_id;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -17,14 +19,26 @@ use super::{Admin, Asked, body, condition, difference, merge, reply};
 use crate::audit::Kind;
 use crate::net::Reply;
 use crate::registry::document::{self, Registration};
+use crate::registry::fault::Complaint;
 use crate::registry::stored::Record;
-use crate::store::{Expected, Revision, StoredClient, Written};
+use crate::store::{ClientChange, Expected, Revision, StoredClient, Written};
 
 /// How long a change may take to be in force here before the answer says that it is not yet.
 const IN_FORCE: Duration = Duration::from_secs(1);
 
-/// How often a change of some members is tried when others change the same client.
-const TRIES: usize = 4;
+/// How often a change of some members is tried when others change the same client: of fifty that try at once one wins each
+/// time, so that the last one has its turn.
+const TRIES: usize = 200;
+
+/// How long it is tried; whoever asks may have little patience.
+const TRYING: Duration = Duration::from_secs(8);
+
+/// The most bytes of a registration as it lies in the store: many small changes make no more of it than one body can.
+pub const MOST_BYTES: usize = 256 * 1024;
+
+/// What is done to a client.
+const CREATE: &str = "create";
+const CHANGE: &str = "change";
 
 impl Admin {
     /// One page of clients, in the order of their identifiers.
@@ -169,7 +183,7 @@ impl Admin {
         self.modify(client_id, expected, asked, set).await
     }
 
-    /// Reads, changes and writes, again when somebody else wrote in between and any state was meant.
+    /// Reads, changes and writes, again from the newest state when somebody else wrote in between and any state was meant.
     async fn modify(
         &self,
         client_id: &str,
@@ -181,80 +195,126 @@ impl Admin {
             // It may have come from another server, which is ahead of this one.
             self.clients.stored.until(revision, IN_FORCE).await;
         }
+        let (mut there, mut is_recorded) = (self.known(client_id, expected).await?, false);
+        let until = Instant::now() + TRYING;
         for _ in 0..TRIES {
             self.is_no_file(client_id)?;
-            let record = self.clients.stored.held().get(client_id).cloned().ok_or(Problem::ClientUnknown)?;
-            let there = record.stored.revision;
-            if matches!(expected, Expected::Revision(revision) if revision != there) {
+            let revision = there.stored.revision;
+            if matches!(expected, Expected::Revision(expected) if expected != revision) {
                 return Err(Problem::PreconditionFailed);
             }
-            let mut document = record.document();
+            let mut document = there.document();
             change(&mut document);
-            match self.write(client_id, document, Expected::Revision(there), asked).await? {
+            let wanted = self.check(client_id, document, MOST_BYTES.max(there.stored.metadata.len()))?;
+            if !std::mem::replace(&mut is_recorded, true) {
+                self.record_request(asked, CHANGE.to_owned()).await?;
+            }
+            let what = difference(Some(&there), &wanted.registration);
+            match self.put(wanted, Expected::Revision(revision), (CHANGE, &what), asked).await? {
                 Outcome::Done(found) => return Ok(reply::client(&found)),
                 Outcome::NotAsExpected(None) => return Err(Problem::ClientUnknown),
-                Outcome::NotAsExpected(Some(newer)) => {
-                    self.clients.stored.until(newer, IN_FORCE).await;
-                }
+                Outcome::NotAsExpected(Some(_)) if Instant::now() < until => there = self.newest(client_id).await?,
+                Outcome::NotAsExpected(Some(_)) => break,
             }
         }
-        Err(Problem::PreconditionFailed)
+        Err(Problem::ClientContended)
+    }
+
+    /// The registration as this server knows it. Where that is none, or not the one that is meant, as the store does:
+    /// another server may have made it a moment ago.
+    async fn known(&self, client_id: &str, expected: Expected) -> Result<Arc<Record>, Problem> {
+        self.is_no_file(client_id)?;
+        let is_meant = |record: &Arc<Record>| match expected {
+            Expected::Revision(revision) => record.stored.revision == revision,
+            Expected::Absent | Expected::Present => true,
+        };
+        let held = self.clients.stored.held().get(client_id).cloned();
+        match held.filter(is_meant) {
+            Some(record) => Ok(record),
+            None => self.newest(client_id).await,
+        }
+    }
+
+    /// The registration as it lies in the store now.
+    async fn newest(&self, client_id: &str) -> Result<Arc<Record>, Problem> {
+        let held = self.clients.stored.held();
+        let changes = self.store.clients_since(held.revision()).await.map_err(|_| Problem::StoreUnavailable)?;
+        let is_it = |change: &ClientChange| match change {
+            ClientChange::Written(stored) => stored.client_id == client_id,
+            ClientChange::Removed { client_id: removed, .. } => removed == client_id,
+        };
+        match changes.into_iter().rev().find(is_it) {
+            Some(ClientChange::Written(stored)) => Ok(Arc::new(self.clients.stored.record(stored))),
+            Some(ClientChange::Removed { .. }) => Err(Problem::ClientUnknown),
+            None => held.get(client_id).cloned().ok_or(Problem::ClientUnknown),
+        }
     }
 
     /// Checks, writes down, writes, and waits until it is in force.
     async fn write(
         &self,
         client_id: &str,
-        mut document: Map<String, Value>,
+        document: Map<String, Value>,
         expected: Expected,
         asked: &Asked,
     ) -> Result<Outcome, Problem> {
+        let wanted = self.check(client_id, document, MOST_BYTES)?;
+        self.is_no_file(client_id)?;
+        let verb = if expected == Expected::Absent { CREATE } else { CHANGE };
+        let held = self.clients.stored.held().get(client_id).cloned();
+        let what = match (expected, held) {
+            (Expected::Absent, _) => difference(None, &wanted.registration),
+            (Expected::Revision(revision), Some(record)) if record.stored.revision == revision => {
+                difference(Some(&record), &wanted.registration)
+            }
+            _ => String::new(),
+        };
+        self.record_request(asked, verb.to_owned()).await?;
+        self.put(wanted, expected, (verb, &what), asked).await
+    }
+
+    /// The registration as it would lie in the store, if that may be.
+    fn check(&self, client_id: &str, mut document: Map<String, Value>, most: usize) -> Result<Wanted, Problem> {
+        if is_dots(client_id) {
+            return Err(Problem::MetadataInvalid(vec![Complaint::Unreachable]));
+        }
         without_read_only(&mut document);
         let registered = document::register(&document, &self.clients.stored.rules());
-        let registered = registered.map_err(Problem::MetadataInvalid)?;
-        self.is_no_file(client_id)?;
-        let verb = if expected == Expected::Absent { "create" } else { "change" };
-        let what = self.difference(client_id, expected, &registered);
-        self.record_request(asked, verb.to_owned()).await?;
-        let metadata = Value::Object(registered.document).to_string();
-        let written = self.store.put_client(client_id.to_owned(), metadata.clone(), expected, asked.now).await;
+        let registration = registered.map_err(Problem::MetadataInvalid)?;
+        let metadata = Value::Object(registration.document.clone()).to_string();
+        match metadata.len() <= most {
+            true => Ok(Wanted { registration, metadata }),
+            false => Err(Problem::RegistrationTooLarge),
+        }
+    }
+
+    /// Writes, and waits until it is in force.
+    async fn put(
+        &self,
+        wanted: Wanted,
+        expected: Expected,
+        (verb, what): (&str, &str),
+        asked: &Asked,
+    ) -> Result<Outcome, Problem> {
+        let Wanted { registration: Registration { client, .. }, metadata } = wanted;
+        let client_id = client.client_id.clone();
+        let written = self.store.put_client(client_id.clone(), metadata.clone(), expected, asked.now).await;
         match written.map_err(|_| Problem::StoreUnavailable)? {
             Written::NotAsExpected { there } => Ok(Outcome::NotAsExpected(there)),
             Written::Done(revision) => {
                 self.clients.stored.until(revision, IN_FORCE).await;
                 self.record_change(asked, Kind::ClientChanged, format!("{verb}d, revision {revision}{what}"));
-                let stored = StoredClient {
-                    client_id: client_id.to_owned(),
-                    metadata,
-                    revision,
-                    created: asked.now,
-                    updated: asked.now,
-                };
-                Ok(Outcome::Done(self.found(stored, registered.client)))
+                let stored = StoredClient { client_id, metadata, revision, created: asked.now, updated: asked.now };
+                Ok(Outcome::Done(self.found(stored, client)))
             }
         }
     }
 
-    /// What the change does, as far as it is known what it changes; behind a colon.
-    fn difference(&self, client_id: &str, expected: Expected, registered: &Registration) -> String {
-        let after = Side { document: &registered.document, client: Some(&registered.client) };
-        let held = self.clients.stored.held().get(client_id).cloned();
-        let difference = match (expected, held) {
-            (Expected::Absent, _) => difference::of(None, &after),
-            (Expected::Revision(revision), Some(record)) if record.stored.revision == revision => {
-                let before = Side { document: &record.document(), client: record.client.as_deref().ok() };
-                difference::of(Some(&before), &after)
-            }
-            _ => None,
-        };
-        difference.map(|difference| format!(": {difference}")).unwrap_or_default()
-    }
-
     /// What was written as it is in force, or as it will be.
-    fn found(&self, stored: StoredClient, client: std::sync::Arc<certbind_proto::client::Client>) -> Found {
+    fn found(&self, stored: StoredClient, client: Arc<Client>) -> Found {
         let held = self.clients.stored.held().get(&stored.client_id).cloned();
         let held = held.filter(|record| record.stored.revision == stored.revision);
-        Found::Store(held.unwrap_or_else(|| std::sync::Arc::new(Record { stored, client: Ok(client) })))
+        Found::Store(held.unwrap_or_else(|| Arc::new(Record { stored, client: Ok(client) })))
     }
 
     fn is_no_file(&self, client_id: &str) -> Result<(), Problem> {
@@ -265,10 +325,34 @@ impl Admin {
     }
 }
 
+/// What is to be written: a registration that was checked, and its text.
+struct Wanted {
+    registration: Registration,
+    metadata: String,
+}
+
+/// What a change does; behind a colon.
+fn difference(before: Option<&Record>, registration: &Registration) -> String {
+    let after = Side { document: &registration.document, client: Some(&registration.client) };
+    let difference = match before {
+        None => difference::of(None, &after),
+        Some(record) => {
+            let before = Side { document: &record.document(), client: record.client.as_deref().ok() };
+            difference::of(Some(&before), &after)
+        }
+    };
+    difference.map(|difference| format!(": {difference}")).unwrap_or_default()
+}
+
 /// What came of a write.
 enum Outcome {
     Done(Found),
     NotAsExpected(Option<Revision>),
+}
+
+/// Whether a client of this name has no path: whoever resolves `/clients/..` (RFC 3986 §5.2.4) asks for something else.
+fn is_dots(client_id: &str) -> bool {
+    matches!(client_id, "." | "..")
 }
 
 /// A condition that may be left out.

@@ -13,8 +13,11 @@ pub(super) fn tag(revision: Revision) -> String {
 /// What must be there for a change to happen.
 ///
 /// # Errors
-/// No condition, or one that is malformed.
+/// No condition, one that is malformed, or `If-None-Match`: there is nothing to change where nothing is.
 pub(super) fn of_change(headers: &HeaderMap) -> Result<Expected, Problem> {
+    if headers.contains_key(IF_NONE_MATCH) {
+        return Err(Problem::ConditionMalformed);
+    }
     match one(headers, &IF_MATCH)? {
         None => Err(Problem::PreconditionMissing),
         Some("*") => Ok(Expected::Present),
@@ -83,6 +86,9 @@ mod tests {
             assert_eq!(of_change(&headers(&[(&IF_MATCH, value)])), expected, "{value}");
         }
         assert_eq!(of_change(&HeaderMap::new()), Err(Problem::PreconditionMissing));
+        for fields in [&[(&IF_NONE_MATCH, "*")][..], &[(&IF_MATCH, "*"), (&IF_NONE_MATCH, "\"7\"")]] {
+            assert_eq!(of_change(&headers(fields)), Err(Problem::ConditionMalformed), "{fields:?}");
+        }
     }
 
     #[test]

@@ -55,6 +55,7 @@ mod revocations;
 mod server;
 
 pub use access::{Access, Actor, Administrator, Role};
+pub use clients::MOST_BYTES;
 pub use host::{Host, Reloaded, Standing};
 pub use openapi::document as openapi_document;
 pub use operation::{OPERATIONS, Operation, OperationId};

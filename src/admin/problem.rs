@@ -30,6 +30,8 @@ pub enum Problem {
     BodyTooLarge,
     /// The body did not come in time, or not whole.
     BodyUnreadable,
+    /// Others change the client all the time.
+    ClientContended,
     /// There is such a client.
     ClientExists,
     /// The client has a file, which alone says how it is registered.
@@ -61,6 +63,8 @@ pub enum Problem {
     PreconditionMissing,
     /// A parameter of the query is unknown, repeated or malformed.
     QueryMalformed(Option<&'static str>),
+    /// The registration would be larger than one can be.
+    RegistrationTooLarge,
     /// What shall be revoked is not said as it must be, for all of this.
     RevocationInvalid(Vec<RevocationFault>),
     /// The certificate is not one that an administrator revoked.
@@ -131,6 +135,7 @@ impl Problem {
             Self::BodyMalformed => "body_malformed",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyUnreadable => "body_unreadable",
+            Self::ClientContended => "client_contended",
             Self::ClientExists => "client_exists",
             Self::ClientInFile => "client_in_file",
             Self::ClientUnknown => "client_unknown",
@@ -144,6 +149,7 @@ impl Problem {
             Self::NextKeyPublished { .. } => "next_key_published",
             Self::PreconditionMissing => "precondition_missing",
             Self::QueryMalformed(_) => "query_malformed",
+            Self::RegistrationTooLarge => "registration_too_large",
             Self::RevocationInvalid(_) => "revocation_invalid",
             Self::RevocationUnknown => "certificate_not_revoked",
             Self::RevocationsFull => "revocations_full",
@@ -176,6 +182,7 @@ impl Problem {
             | Self::ConditionMalformed
             | Self::MetadataInvalid(_)
             | Self::QueryMalformed(_)
+            | Self::RegistrationTooLarge
             | Self::RevocationInvalid(_) => StatusCode::BAD_REQUEST,
             Self::AdminCertificate(_) | Self::AdminUnknown | Self::AskedByPage | Self::RoleInsufficient => {
                 StatusCode::FORBIDDEN
@@ -196,9 +203,11 @@ impl Problem {
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::PreconditionMissing => StatusCode::PRECONDITION_REQUIRED,
             Self::SigningFailed => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::AuditUnavailable | Self::RevocationsFull | Self::SignerUnavailable | Self::StoreUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::AuditUnavailable
+            | Self::ClientContended
+            | Self::RevocationsFull
+            | Self::SignerUnavailable
+            | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -213,6 +222,7 @@ impl Problem {
             Self::BodyMalformed => "The body is not one JSON object without repeated members.",
             Self::BodyTooLarge => "The body is too large.",
             Self::BodyUnreadable => "The body did not arrive in time, or not whole.",
+            Self::ClientContended => "Others change this client all the time; nothing was changed.",
             Self::ClientExists => "There is a client with this client_id.",
             Self::ClientInFile => "A file in clients.dir registers this client; change the file.",
             Self::ClientUnknown => "There is no such client.",
@@ -226,6 +236,7 @@ impl Problem {
             Self::NextKeyPublished { .. } => "The next signing key is published already.",
             Self::PreconditionMissing => "Say which state you change: If-Match with the ETag, or *.",
             Self::QueryMalformed(_) => "A parameter of the query is unknown, repeated or malformed.",
+            Self::RegistrationTooLarge => "The registration would be larger than one can be.",
             Self::RevocationInvalid(_) => "Nothing is revoked: what was meant is not clear.",
             Self::RevocationUnknown => "No administrator has revoked this certificate, or it is lifted already.",
             Self::RevocationsFull => "As many revocations are in force as resource servers take.",

@@ -40,7 +40,10 @@ fn refused(problem: &Problem, request_id: &str) -> Reply {
             insert(headers, ACCEPT_PATCH, media_type);
         }
         Problem::MediaType(media_type) => insert(headers, ACCEPT, media_type),
-        Problem::AuditUnavailable | Problem::SignerUnavailable | Problem::StoreUnavailable => {
+        Problem::AuditUnavailable
+        | Problem::ClientContended
+        | Problem::SignerUnavailable
+        | Problem::StoreUnavailable => {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         _ => {}

@@ -181,6 +181,11 @@ pub const REASONS: &[Reason] = &[
         "See that the client sends its intermediates, and that [[trust]] names the right CA: certbind client explain NAME --cert FILE.",
     ),
     reason(
+        "client_contended",
+        "Others changed the same client so often that a change which fits any state (If-Match: *, disable, enable) did not get its turn. Nothing was changed.",
+        "Send it again. If it happens often, something changes one client in a loop: admin.requested in the audit log says who.",
+    ),
+    reason(
         "client_disabled",
         "The registration says state = \"disabled\".",
         "Set it to active if the client may have tokens.",
@@ -364,6 +369,11 @@ pub const REASONS: &[Reason] = &[
         "query_malformed",
         "A parameter in the query of a request to the admin API is unknown, repeated or malformed.",
         "Look at the parameter that the answer names; labels are written label=name=value.",
+    ),
+    reason(
+        "registration_too_large",
+        "With this change the client's registration would be larger than 256 KiB, the most that one may have, however many changes it is made of. Nothing was changed.",
+        "Take away keys, certificates, labels or scopes that nobody needs. Publish a large key set at jwks_uri.",
     ),
     reason(
         "resource_malformed",

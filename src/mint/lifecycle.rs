@@ -10,7 +10,7 @@ use certbind_proto::time::Timestamp;
 
 use crate::store::StoredKey;
 
-/// The most keys that there may be: a resource server reads no more than 32 (`certbind_proto::jwk::MAX_KEYS`).
+/// The most keys that may be published: a resource server reads no more than 32 (`certbind_proto::jwk::MAX_KEYS`).
 pub const MOST_KEYS: usize = 24;
 
 /// Further ahead than this no key is announced.
@@ -170,7 +170,7 @@ pub fn rotation(keys: &[StoredKey], settings: &Settings, now: Timestamp) -> Resu
     let signer = signer(keys, now).map(order);
     match announced(keys, now).find(|key| signer < Some(order(key)) && key.activates > now) {
         Some(key) => Err(RotateFault::NextIsAnnounced { kid: key.kid.clone(), signs_from: key.activates }),
-        None if keys.len() >= MOST_KEYS => Err(RotateFault::TooManyKeys),
+        None if published(keys, settings, now) >= MOST_KEYS => Err(RotateFault::TooManyKeys),
         None => Ok(now.plus(settings.publish_before)),
     }
 }
@@ -247,7 +247,7 @@ fn next_activation(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let Some(signer) = signer(keys, now) else { return Some(now) };
-    if keys.len() >= MOST_KEYS {
+    if published(keys, settings, now) >= MOST_KEYS {
         return None;
     }
     if occasion == Occasion::Start && !(wanted.signs)(signer) {
@@ -262,6 +262,11 @@ fn next_activation(
     let Rotation::Every(period) = settings.rotation else { return None };
     let planned = signer.activates.plus(period);
     (last.activates <= now && earliest >= planned).then(|| earliest.max(planned))
+}
+
+/// How many keys stand in the JWKS. Those that were taken back stay in the store for a while, and nobody reads them.
+fn published(keys: &[StoredKey], settings: &Settings, now: Timestamp) -> usize {
+    lives(keys, settings, now).iter().filter(|life| life.state.is_published()).count()
 }
 
 /// The keys in force, without those for a time so far away that a clock must have been wrong when they were made.

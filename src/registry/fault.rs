@@ -108,6 +108,9 @@ pub enum Complaint {
         /// What may have been meant.
         meant: Option<&'static str>,
     },
+    /// A client of this name has no path in the admin API (RFC 3986 §5.2.4), so nobody could change or disable it.
+    #[error("client_id: . and .. cannot be names: clients of HTTP resolve them in a path (RFC 3986 §5.2.4)")]
+    Unreachable,
     /// The file or the folder cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::ErrorKind),

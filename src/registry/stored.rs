@@ -129,6 +129,12 @@ impl StoredRegistry {
         self.shared.held.load_full()
     }
 
+    /// A registration of the store, checked by the rules in force.
+    #[must_use]
+    pub fn record(&self, stored: StoredClient) -> Record {
+        Record::new(stored, &self.shared.rules())
+    }
+
     /// Waits until this change is in force, at most so long; says whether it is.
     pub async fn until(&self, revision: Revision, patience: Duration) -> bool {
         let mut in_force = self.shared.in_force.subscribe();

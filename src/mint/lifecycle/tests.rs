@@ -182,6 +182,17 @@ fn an_operators_rotation_is_one_at_a_time_and_not_without_end() {
     const { assert!(MOST_KEYS < certbind_proto::jwk::MAX_KEYS) };
 }
 
+#[test]
+fn keys_that_were_taken_back_take_no_place_of_those_that_are_published() {
+    let taken_back = |n: usize| StoredKey { retired: Some(at(90)), ..key(&format!("r{n}"), at(0), at(1)) };
+    let mut keys: Vec<_> = (0..2 * MOST_KEYS).map(taken_back).collect();
+    keys.push(key("signs", at(0), at(0)));
+    assert_eq!(due_at(&keys, Occasion::Running, at(100)).keep.len(), keys.len(), "they are kept for a while");
+    assert_eq!(rotation(&keys, &SETTINGS, at(100)), Ok(at(100).plus(SETTINGS.publish_before)));
+    let soon = Settings { rotation: Rotation::Every(Duration::from_secs(DAY)), ..SETTINGS };
+    assert!(due_for("ES256", &keys, &soon, Occasion::Running, at(100)).make.is_some());
+}
+
 /// A token, and until when somebody may read it.
 struct Token {
     kid: String,

@@ -114,6 +114,19 @@ async fn rfc9110_13_1_1_nobody_undoes_what_another_changed() {
             400,
             "condition-malformed",
         ),
+        (
+            "two conditions",
+            Ask::patch("new", &json!({})).if_match("*").header(IF_NONE_MATCH, "*"),
+            400,
+            "condition-malformed",
+        ),
+        ("two conditions", Ask::delete("new").if_match("*").header(IF_NONE_MATCH, "\"7\""), 400, "condition-malformed"),
+        (
+            "none may be there",
+            Ask::new(Method::POST, "/admin/v1/clients/new/enable").header(IF_NONE_MATCH, "*"),
+            400,
+            "condition-malformed",
+        ),
         ("nobody", Ask::delete("nobody").if_match("*"), 404, "client-unknown"),
         ("nobody", Ask::patch("nobody", &json!({})).if_match("*"), 404, "client-unknown"),
         ("nobody", Ask::put("nobody", &registration("nobody", "a")).if_match("*"), 404, "client-unknown"),
@@ -170,4 +183,92 @@ async fn two_servers_of_one_store_lose_no_change_and_make_one_client_once() {
 async fn labels(api: &mut Api) -> usize {
     let shown = api.gets(200, Ask::get(&format!("{CLIENTS}/c0"))).await.json();
     shown["certbind"]["labels"].as_object().unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9110_13_1_1_a_change_that_fits_any_state_is_made_however_many_there_are_and_a_disable_too() {
+    const CHANGERS: usize = 12;
+    let site = AdminSite::new();
+    let (server, mut api) = site.start("admin.sock").await;
+    api.gets(201, Ask::create(&registration("new", "a"))).await;
+    let mut changers = tokio::task::JoinSet::new();
+    for changer in 0..CHANGERS {
+        let mut api = Api::connect(&site.socket("admin.sock")).await;
+        changers.spawn(async move {
+            for n in 0..5 {
+                let label = json!({ "certbind": { "labels": { format!("c{changer}-{n}"): "x" } } });
+                api.gets(200, Ask::patch("new", &label).if_match("*")).await;
+            }
+        });
+    }
+    for n in 0..10 {
+        let verb = if n % 2 == 0 { "enable" } else { "disable" };
+        let shown = api.gets(200, Ask::new(Method::POST, &format!("{CLIENTS}/new/{verb}"))).await.json();
+        assert_eq!(shown["certbind"]["state"], if n % 2 == 0 { "active" } else { "disabled" });
+    }
+    while let Some(done) = changers.join_next().await {
+        done.unwrap();
+    }
+    let shown = api.gets(200, Ask::get(&format!("{CLIENTS}/new"))).await.json();
+    assert_eq!(shown["certbind"]["labels"].as_object().unwrap().len(), CHANGERS * 5, "no change is lost");
+    assert_eq!(shown["certbind"]["state"], "disabled");
+    drop(api);
+    assert!(server.terminate().success());
+    let events = site.site.audit();
+    let by_hand =
+        |name: &str| events.iter().filter(|event| event["event"] == name && event["actor"].is_string()).count();
+    let asked = 1 + CHANGERS * 5 + 10;
+    assert_eq!((by_hand("admin.requested"), by_hand("client.changed")), (asked, asked), "one line, however many tries");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_another_server_made_a_moment_ago_can_be_changed_at_once() {
+    let site = AdminSite::new();
+    let (_one, mut first) = site.start("one.sock").await;
+    let (_two, mut second) = site.start("two.sock").await;
+    for n in 0..20 {
+        let name = format!("c{n}");
+        let made = first.gets(201, Ask::create(&registration(&name, "a"))).await;
+        let ask = match n % 2 {
+            0 => Ask::new(Method::POST, &format!("{CLIENTS}/{name}/disable")),
+            _ => Ask::patch(&name, &json!({ "certbind": { "state": "disabled" } })).if_match(&made.tag()),
+        };
+        assert_eq!(second.gets(200, ask).await.json()["certbind"]["state"], "disabled");
+        let nobody = Ask::new(Method::POST, &format!("{CLIENTS}/nobody{n}/disable"));
+        assert_eq!(second.gets(404, nobody).await.problem(), "client-unknown");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_small_changes_make_no_more_of_a_client_than_one_body_can() {
+    let site = AdminSite::new();
+    let (_server, mut api) = site.start("admin.sock").await;
+    api.gets(201, Ask::create(&registration("new", "a"))).await;
+    let label = |name: &str| {
+        let value = "x".repeat(100_000);
+        Ask::patch("new", &json!({ "certbind": { "labels": { name: value } } })).if_match("*")
+    };
+    api.gets(200, label("one")).await;
+    let before = api.gets(200, label("two")).await;
+    assert_eq!(api.gets(400, label("three")).await.problem(), "registration-too-large");
+    let after = api.gets(200, Ask::get(&format!("{CLIENTS}/new"))).await;
+    assert_eq!(after.tag(), before.tag(), "nothing has changed");
+    api.gets(200, Ask::patch("new", &json!({ "certbind": { "labels": { "one": null } } })).if_match("*")).await;
+    api.gets(200, label("three")).await;
+}
+
+/// A client of HTTP makes `/clients/..` into `/` before it asks (RFC 3986 §5.2.4).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_name_no_path_can_have_is_not_registered() {
+    let site = AdminSite::new();
+    let (_server, mut api) = site.start("admin.sock").await;
+    for name in [".", ".."] {
+        let refused = api.gets(400, Ask::create(&registration(name, "a"))).await;
+        assert_eq!(refused.problem(), "metadata-invalid");
+        let error = &refused.json()["errors"][0];
+        assert_eq!(error["pointer"], "#/client_id", "{error}");
+        assert!(error["detail"].as_str().unwrap().contains("RFC 3986"), "{error}");
+    }
+    api.gets(201, Ask::create(&registration("...", "a"))).await;
+    api.gets(200, Ask::get(&format!("{CLIENTS}/..."))).await;
 }
