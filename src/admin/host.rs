@@ -37,6 +37,8 @@ pub struct Standing {
     pub engine: &'static str,
     /// Whether the store answers.
     pub is_store_healthy: bool,
+    /// What must work before the server takes traffic and does not, by its name at `/readyz?verbose`.
+    pub not_ready: Vec<&'static str>,
     /// When the process began to serve.
     pub started: Timestamp,
     /// What was changed last and is not in force, by its name in the metrics and the log.

@@ -38,6 +38,7 @@ impl Admin {
             },
             "trust_groups": groups,
             "certificates": certificates,
+            "not_ready": standing.not_ready,
             "refused": standing.refused,
         })))
     }

@@ -8,7 +8,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Exit, clients, storage, trust_files};
-use crate::config::{self, Config, Environment, Files, Opened, Rejected, Remark, Sources, Warning};
+use crate::config::{self, AdminListener, Config, Environment, Files, Opened, Rejected, Remark, Sources, Warning};
+use crate::net;
 
 /// Where the configuration comes from; the same for `config` and `serve`.
 #[derive(Args, Clone, Debug)]
@@ -128,6 +129,12 @@ fn beyond_the_file(config: &Config, files: Files, environment: &Environment, now
     let administrators = trust_files::of_administrators(config, of_admin, environment, now).err();
     let clients = clients::load(config).err();
     let database = files.database.and_then(|files| storage::target(&files).err());
+    let socket = match &config.admin {
+        Some(AdminListener::Unix(path)) => net::check_unix(path).err(),
+        _ => None,
+    };
+    let socket = socket.map(|fault| anyhow::anyhow!("listen.admin.address: {fault}"));
+    let administrators = administrators.into_iter().chain(socket);
     trust.into_iter().chain(administrators).chain(clients).chain(database).map(|error| format!("{error:#}")).collect()
 }
 

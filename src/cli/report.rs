@@ -142,6 +142,16 @@ impl Reporter {
         self.audit.record(&event);
     }
 
+    /// Something was refused before and is so still: this is why. It is told once, so nothing is written down.
+    pub(super) fn hear_refused(&self, files: &str, why: &str) {
+        let told = format!("{files}: {why}");
+        self.hear(|heard| {
+            if !heard.refused.contains(&told) {
+                heard.refused.push(told);
+            }
+        });
+    }
+
     fn told_refused(&self, files: &str, why: &dyn Display) {
         let told = format!("{files}: {why}");
         self.hear(|heard| heard.refused.push(told.clone()));

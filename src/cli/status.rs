@@ -36,7 +36,7 @@ pub(super) fn status(args: &StatusArgs, environment: &Environment, out: &mut dyn
         print::rows(out, args.admin.output, &[], &lines(&status))?;
     }
     let is_well = status.pointer("/store/healthy") == Some(&Value::Bool(true))
-        && status["refused"].as_array().is_none_or(Vec::is_empty)
+        && ["not_ready", "refused"].iter().all(|list| status[list].as_array().is_none_or(Vec::is_empty))
         && status.pointer("/clients/not_in_force").and_then(Value::as_u64) == Some(0);
     Ok(if is_well { Exit::Done } else { Exit::Failure })
 }
@@ -59,7 +59,9 @@ fn lines(status: &Value) -> Vec<Vec<String>> {
         ("clients of the store", text("/clients/of_store")),
         ("trust groups", text("/trust_groups")),
     ];
-    for (name, pointer) in [("shadowed by a file", "/clients/shadowed"), ("not taken over", "/refused")] {
+    let lists =
+        [("not ready", "/not_ready"), ("shadowed by a file", "/clients/shadowed"), ("not taken over", "/refused")];
+    for (name, pointer) in lists {
         let value = text(pointer);
         if !value.is_empty() {
             lines.push((name, value));

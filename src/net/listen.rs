@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::capacity::Capacity;
 use super::connection::Server;
 use super::deadline::Limits;
-use super::unix::{Process, UnixFault, UnixSocket};
+use super::unix::{Process, SocketFile, UnixFault, UnixSocket};
 use super::{Observer, Service, tls};
 
 /// Connections that the system may hold before they are accepted.
@@ -124,7 +124,7 @@ impl Listener {
     /// Must be called from within a tokio runtime.
     ///
     /// # Errors
-    /// The folder is open to others, or another process listens there, or something else is there.
+    /// The folder is open to others, or another process listens there, or something else is there, or the path is too long.
     pub fn bind_unix(path: &Path) -> Result<Self, UnixFault> {
         Ok(Self { socket: Listening::Unix(UnixSocket::bind(path)?), address: NOWHERE, owner: Owner::Ourselves })
     }
@@ -135,6 +135,15 @@ impl Listener {
         match &self.socket {
             Listening::Tcp(_) => None,
             Listening::Unix(socket) => Some(socket.owner()),
+        }
+    }
+
+    /// The file of a Unix socket.
+    #[must_use]
+    pub const fn file(&self) -> Option<&SocketFile> {
+        match &self.socket {
+            Listening::Tcp(_) => None,
+            Listening::Unix(socket) => Some(socket.file()),
         }
     }
 

@@ -37,7 +37,7 @@ pub use capacity::Capacity;
 pub use deadline::Limits;
 pub use listen::{Listener, Settings, Transport, affordable_connections};
 pub use tls::{HandshakeFault, TlsInfo, TlsVersion};
-pub use unix::{Process, UnixFault};
+pub use unix::{Process, SocketFile, UnixFault, check as check_unix};
 
 /// What a service answers: a body that is complete, so that it leaves in one write.
 pub type Reply = Response<Full<Bytes>>;

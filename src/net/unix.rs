@@ -1,5 +1,6 @@
 //! A Unix socket that nobody but its owner and root can reach: made under another name, closed to others, then put in place.
 
+use std::ffi::OsStr;
 use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
@@ -43,6 +44,12 @@ pub enum UnixFault {
         /// Where.
         path: PathBuf,
     },
+    /// The system has no sockets at paths of this length.
+    #[error("{} is too long: the path of a socket has to fit into about a hundred bytes", path.display())]
+    PathTooLong {
+        /// Where.
+        path: PathBuf,
+    },
     /// The system refuses.
     #[error("{}: {source}", path.display())]
     Io {
@@ -53,12 +60,54 @@ pub enum UnixFault {
     },
 }
 
+impl UnixFault {
+    /// Whether it is as whoever wrote the configuration left it, so that only they can put it right.
+    #[must_use]
+    pub const fn is_of_the_path(&self) -> bool {
+        matches!(self, Self::FolderOpenToOthers { .. } | Self::NotASocket { .. } | Self::PathTooLong { .. })
+    }
+}
+
+/// Says whether a socket may be made at `path`, without making one. Whether it could be is not known before.
+///
+/// # Errors
+/// The folder is open to others, or something else is there, or the path is too long.
+pub fn check(path: &Path) -> Result<(), UnixFault> {
+    let place = Place::of(path)?;
+    match is_free(path) {
+        Ok(()) | Err(UnixFault::InUse { .. } | UnixFault::Io { .. }) => {}
+        Err(fault) => return Err(fault),
+    }
+    match fs::metadata(place.folder) {
+        Ok(folder) => closed_to_others(place.folder, &folder),
+        // Whether there is a folder is the configuration's own question.
+        Err(_) => Ok(()),
+    }
+}
+
+/// The file of a socket that listens.
+#[derive(Clone, Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// Whether it is still there. When that cannot be told it is. Waits on the disk.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        match fs::symlink_metadata(&self.path) {
+            Ok(there) => identity(&there) == self.identity,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+}
+
 /// A listening socket in the file system. Its file goes with it, unless another has taken its place by then.
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     listener: UnixListener,
-    file: PathBuf,
-    identity: (u64, u64),
+    file: SocketFile,
     owner: u32,
 }
 
@@ -68,17 +117,22 @@ impl UnixSocket {
     /// Must be called from within a tokio runtime.
     pub(super) fn bind(path: &Path) -> Result<Self, UnixFault> {
         let failed = |source| UnixFault::Io { path: path.to_owned(), source };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let place = Place::of(path)?;
         is_free(path)?;
 
-        let beside = folder.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+        let beside = place.beside(std::process::id());
         let _ = fs::remove_file(&beside);
         let socket = listening(&beside).map_err(failed)?;
-        let placed = put_in_place(&beside, folder, path);
+        let placed = put_in_place(&beside, place.folder, path);
         let metadata = placed.inspect_err(|_| drop(fs::remove_file(&beside)))?;
         let listener = UnixListener::from_std(socket.into()).map_err(failed)?;
-        Ok(Self { listener, file: path.to_owned(), identity: identity(&metadata), owner: metadata.uid() })
+        let file = SocketFile { path: path.to_owned(), identity: identity(&metadata) };
+        Ok(Self { listener, file, owner: metadata.uid() })
+    }
+
+    /// The file that peers find it by.
+    pub(super) const fn file(&self) -> &SocketFile {
+        &self.file
     }
 
     /// The user that this process runs as.
@@ -95,9 +149,31 @@ impl UnixSocket {
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.file).is_ok_and(|there| identity(&there) == self.identity) {
-            let _ = fs::remove_file(&self.file);
+        if fs::symlink_metadata(&self.file.path).is_ok_and(|there| identity(&there) == self.file.identity) {
+            let _ = fs::remove_file(&self.file.path);
         }
+    }
+}
+
+/// Where a socket is to be.
+struct Place<'a> {
+    folder: &'a Path,
+    name: &'a OsStr,
+}
+
+impl<'a> Place<'a> {
+    fn of(path: &'a Path) -> Result<Self, UnixFault> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().ok_or_else(|| UnixFault::NotASocket { path: path.to_owned() })?;
+        let place = Self { folder, name };
+        // No process has a number of more digits than this one (7 of them on Linux).
+        let is_short_enough = SockAddr::unix(path).is_ok() && SockAddr::unix(place.beside(4_194_304)).is_ok();
+        if is_short_enough { Ok(place) } else { Err(UnixFault::PathTooLong { path: path.to_owned() }) }
+    }
+
+    /// Where it is made.
+    fn beside(&self, process: u32) -> PathBuf {
+        self.folder.join(format!(".{}.{process}", self.name.to_string_lossy()))
     }
 }
 
@@ -118,12 +194,20 @@ fn put_in_place(from: &Path, folder: &Path, to: &Path) -> Result<Metadata, UnixF
     };
     let around = fs::metadata(folder).map_err(failed(folder))?;
     let own = fs::symlink_metadata(from).map_err(failed(from))?;
-    let mode = around.mode() & 0o7777;
-    if mode & 0o022 != 0 || (around.uid() != own.uid() && around.uid() != 0) {
-        return Err(UnixFault::FolderOpenToOthers { path: folder.to_owned(), mode });
+    closed_to_others(folder, &around)?;
+    if around.uid() != own.uid() && around.uid() != 0 {
+        return Err(open_to_others(folder, &around));
     }
     fs::rename(from, to).map_err(failed(to))?;
     Ok(own)
+}
+
+fn closed_to_others(folder: &Path, around: &Metadata) -> Result<(), UnixFault> {
+    if around.mode() & 0o022 == 0 { Ok(()) } else { Err(open_to_others(folder, around)) }
+}
+
+fn open_to_others(folder: &Path, around: &Metadata) -> UnixFault {
+    UnixFault::FolderOpenToOthers { path: folder.to_owned(), mode: around.mode() & 0o7777 }
 }
 
 /// Whether a socket may be put here.
@@ -200,9 +284,34 @@ mod tests {
         for mode in [0o777, 0o1777, 0o770, 0o720, 0o702] {
             let folder = folder();
             fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
-            let bound = UnixSocket::bind(&folder.path().join("admin.sock"));
+            let path = folder.path().join("admin.sock");
+            let bound = UnixSocket::bind(&path);
             assert!(matches!(bound, Err(UnixFault::FolderOpenToOthers { .. })), "{mode:o}");
+            assert!(matches!(check(&path), Err(UnixFault::FolderOpenToOthers { .. })), "{mode:o}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{mode:o}: nothing is left");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_is_known_without_a_socket() {
+        let folder = folder();
+        let path = folder.path().join("admin.sock");
+        assert!(check(&path).is_ok());
+        let socket = UnixSocket::bind(&path).unwrap();
+        assert!(check(&path).is_ok(), "another process may wait for its end");
+        assert!(socket.file().is_there());
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        assert!(!socket.file().is_there());
+        fs::write(&path, "precious").unwrap();
+        assert!(!socket.file().is_there());
+        assert!(matches!(check(&path), Err(UnixFault::NotASocket { .. })));
+        let room = 107 - folder.path().as_os_str().len();
+        for (length, is_good) in [(room - 10, true), (room, false), (300, false)] {
+            let path = folder.path().join("x".repeat(length));
+            assert_eq!(check(&path).is_ok(), is_good, "{length}");
+            let bound = UnixSocket::bind(&path);
+            assert_eq!(bound.is_ok(), is_good, "{length}");
+            assert!(is_good || matches!(bound, Err(UnixFault::PathTooLong { .. })), "{length}");
         }
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn status() -> Value {
         ),
         "trust_groups": texts(),
         "certificates": { "type": "array", "items": certificate(&["listener"]) },
+        "not_ready": { "type": "array", "items": text, "description": "what must work and does not, as at /readyz?verbose" },
         "refused": texts(),
     });
     let required = [
@@ -36,6 +37,7 @@ pub(super) fn status() -> Value {
         "clients",
         "trust_groups",
         "certificates",
+        "not_ready",
         "refused",
     ];
     object(&required, &properties)

@@ -13,12 +13,13 @@ use tokio::sync::watch;
 
 use super::reload::Reloader;
 use super::server::{Counted, Server};
-use crate::admin::{Access, Admin, Host, Reloaded, Standing};
+use crate::admin::{self, Access, Admin, Host, Reloaded, Standing};
 use crate::authn::trust::{TrustGroup, TrustGroups};
+use crate::cli::Unusable;
 use crate::cli::report::Report;
 use crate::config::{AdminListener, Config, Storage};
 use crate::http::{BodyLimits, TOKEN_PATH};
-use crate::net::{self, Capacity, ConnInfo, Listener, Service, Transport, UnixFault};
+use crate::net::{self, Capacity, ConnInfo, Listener, Service, SocketFile, Transport, UnixFault};
 
 /// How many connections the admin socket takes.
 const MAX_CONNECTIONS: usize = 64;
@@ -26,16 +27,13 @@ const MAX_CONNECTIONS: usize = 64;
 /// How many there may be over TLS, where strangers can open some until their handshakes are cut.
 const MAX_TLS_CONNECTIONS: usize = 256;
 
-/// The largest registration, in bytes; that of a client's file.
-const MAX_BODY: usize = 256 * 1024;
-
-/// How often it is looked whether the process before is gone.
+/// How often it is looked whether the process before is gone, and whether the socket is still there.
 const AGAIN: Duration = Duration::from_millis(250);
 
 impl Server {
     /// Serves the admin API where the configuration has it. `listener` is that of mutual TLS.
     pub(super) fn serve_admin(&mut self, config: &Config, listener: Option<Listener>) -> anyhow::Result<()> {
-        let limits = BodyLimits { max_bytes: MAX_BODY, deadline: config.limits.body_timeout };
+        let limits = BodyLimits { max_bytes: admin::MOST_BYTES, deadline: config.limits.body_timeout };
         match (&config.admin, listener) {
             (Some(AdminListener::Unix(path)), _) => self.serve_admin_socket(path, limits),
             (Some(AdminListener::Tls(_)), Some(listener)) => self.serve_admin_over_tls(listener, limits),
@@ -44,14 +42,11 @@ impl Server {
     }
 
     /// A new process that starts beside the old one waits until the old one gives the socket up; it serves clients
-    /// meanwhile.
+    /// meanwhile. A socket whose file somebody removed is made again: nobody finds it without.
     fn serve_admin_socket(&mut self, path: &Path, limits: BodyLimits) -> anyhow::Result<()> {
-        let listener = match Listener::bind_unix(path) {
-            Err(UnixFault::InUse { path }) => {
-                tracing::warn!(socket = %path.display(), "another process has the admin socket; waiting until it ends");
-                None
-            }
-            bound => Some(bound.context("the admin API has no socket")?),
+        let mut listener = match Listener::bind_unix(path) {
+            Err(UnixFault::InUse { .. }) => None,
+            bound => Some(bound.map_err(no_socket)?),
         };
         let settings = net::Settings {
             name: "admin".into(),
@@ -60,13 +55,19 @@ impl Server {
             limits: Arc::clone(&self.reloader.limits),
             observer: Arc::new(()),
         };
-        let host = self.around();
+        let (reloader, started) = (Arc::clone(&self.reloader), self.started());
         let (path, stop) = (path.to_owned(), self.stop.subscribe());
         self.listeners.spawn(async move {
-            let Some(listener) = until_free(listener, &path, stop.clone()).await else { return };
-            tracing::info!(socket = %path.display(), "the admin API is ready");
-            let access = Access::Owner { uid: listener.uid() };
-            listener.serve(settings, Arc::new(host.admin(access, limits)), stop).await;
+            while let Some(free) = until_free(listener.take(), &path, stop.clone()).await {
+                tracing::info!(socket = %path.display(), "the admin API is ready");
+                let access = Access::Owner { uid: free.uid() };
+                let around = ServerAround { reloader: Arc::clone(&reloader), started };
+                let admin = Arc::new(around.admin(access, limits));
+                if serve_while_found(free, settings.clone(), admin, stop.clone()).await == Served::ToTheEnd {
+                    return;
+                }
+                tracing::error!(socket = %path.display(), "the admin socket is gone or another one; making it again");
+            }
         });
         Ok(())
     }
@@ -90,8 +91,19 @@ impl Server {
     }
 
     fn around(&self) -> ServerAround {
-        let started = self.reloader.parts.platform.clock.now();
-        ServerAround { reloader: Arc::clone(&self.reloader), started }
+        ServerAround { reloader: Arc::clone(&self.reloader), started: self.started() }
+    }
+
+    fn started(&self) -> Timestamp {
+        self.reloader.parts.platform.clock.now()
+    }
+}
+
+/// Why there is no socket. What `config check` refuses is an invalid configuration here as well.
+fn no_socket(fault: UnixFault) -> anyhow::Error {
+    match fault.is_of_the_path() {
+        true => Unusable(format!("listen.admin.address: {fault}")).into(),
+        false => anyhow::Error::new(fault).context("the admin API has no socket"),
     }
 }
 
@@ -100,18 +112,73 @@ async fn until_free(listener: Option<Listener>, path: &Path, mut stop: watch::Re
     if listener.is_some() {
         return listener;
     }
+    let mut told = String::new();
     loop {
+        match Listener::bind_unix(path) {
+            Ok(listener) => return Some(listener),
+            Err(fault) => {
+                let why = fault.to_string();
+                if told != why {
+                    tell_waiting(path, &fault);
+                    told = why;
+                }
+            }
+        }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return None,
             () = tokio::time::sleep(AGAIN) => {}
         }
-        match Listener::bind_unix(path) {
-            Ok(listener) => return Some(listener),
-            Err(UnixFault::InUse { .. }) => {}
-            Err(fault) => {
-                tracing::error!(%fault, "the admin API has no socket");
-                return None;
-            }
+    }
+}
+
+fn tell_waiting(path: &Path, fault: &UnixFault) {
+    match fault {
+        UnixFault::InUse { .. } => {
+            tracing::warn!(socket = %path.display(), "another process has the admin socket; waiting until it ends");
+        }
+        fault => tracing::error!(%fault, "the admin API has no socket; trying again"),
+    }
+}
+
+/// How it ended to serve a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    /// The server ends.
+    ToTheEnd,
+    /// Nobody finds the socket any more.
+    UntilGone,
+}
+
+/// Serves a socket for as long as its file is there. Connections that are open by then are served until they are idle.
+async fn serve_while_found(
+    listener: Listener,
+    settings: net::Settings,
+    admin: Arc<Admin>,
+    mut stop: watch::Receiver<bool>,
+) -> Served {
+    let file = listener.file().cloned();
+    let (retire, retired) = watch::channel(false);
+    let serving = tokio::spawn(listener.serve(settings, admin, retired));
+    let served = tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => Served::ToTheEnd,
+        () = gone(file) => Served::UntilGone,
+    };
+    retire.send_replace(true);
+    if served == Served::ToTheEnd {
+        // An error means that the process ends.
+        let _ = serving.await;
+    }
+    served
+}
+
+/// Waits until a file is not there any more.
+async fn gone(file: Option<SocketFile>) {
+    let Some(file) = file else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let there = file.clone();
+        if !tokio::task::spawn_blocking(move || there.is_there()).await.unwrap_or(true) {
+            return;
         }
     }
 }
@@ -155,6 +222,7 @@ impl Host for ServerAround {
                 Storage::Postgres(_) => "postgres",
             },
             is_store_healthy: self.reloader.parts.store.is_healthy(),
+            not_ready: self.reloader.parts.not_ready(),
             started: self.started,
             refused: self.reloader.parts.metrics.rejected(),
         }
@@ -173,7 +241,7 @@ impl Host for ServerAround {
     }
 
     fn reload(&self) -> Reloaded {
-        let Report { taken, refused } = self.reloader.reload();
+        let Report { taken, refused } = self.reloader.reload_and_decide();
         Reloaded { taken, refused }
     }
 }

@@ -20,6 +20,12 @@ use crate::registry::Identity as FileIdentity;
 /// Certificate and key are replaced one after the other: how long they may not fit together before somebody is told.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long whoever asks for a decision may have to wait: [`PATIENCE`] and a look after it.
+pub(super) const DECISION: Duration = Duration::from_millis(2500);
+
+/// How long to wait for a file that is on its way before another look.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Where a listener finds its certificate, and what else its handshakes go by.
 pub(super) struct Source {
     /// Its name in logs and metrics.
@@ -55,14 +61,26 @@ type Pair = [Option<FileIdentity>; 2];
 struct Refused {
     pair: Pair,
     since: Instant,
-    told: bool,
+    /// What was told, once it was.
+    told: Option<String>,
+}
+
+/// Whether a pair that changed was taken or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// It was, or none has changed.
+    Made,
+    /// A file of it may still be on its way.
+    Open,
 }
 
 /// What a look came to.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// Nothing new, or nothing yet that is worth telling.
+    /// Nothing new.
     Nothing,
+    /// A pair that is not yet, or may be half of what it will be.
+    Undecided,
     /// This pair is in force from now on.
     Taken(Box<Identity>),
     /// There is a pair that must not be used; the old one stays.
@@ -100,12 +118,13 @@ impl ServerCertificate {
     }
 
     /// Looks at the files, takes a pair that is new and good, and tells what came of it.
-    pub(super) fn follow(&self, reporter: &Reporter) {
+    fn follow(&self, reporter: &Reporter) -> Decision {
         let found = self.look(reporter.now(), Instant::now());
         let source = &self.state().source;
-        let files = format!("server certificate of `{}`", source.table);
+        let files = source.files_in_words();
         match found {
             Found::Nothing => {}
+            Found::Undecided => return Decision::Open,
             Found::Taken(identity) => {
                 reporter.metrics.server_certificate_expiry(source.listener, report::seconds(identity.not_after()));
                 reporter.taken_over(&files, "");
@@ -115,6 +134,14 @@ impl ServerCertificate {
             }
             Found::Refused(why) => reporter.refused(&files, &why),
         }
+        Decision::Made
+    }
+
+    /// Why the pair that is there now is not the one in force.
+    fn refusal(&self) -> Option<(String, String)> {
+        let state = self.state();
+        let why = state.refused.as_ref()?.told.clone()?;
+        Some((state.source.files_in_words(), why))
     }
 
     /// The same without a word. Waits on the disk, so not for an async task.
@@ -127,7 +154,7 @@ impl ServerCertificate {
         let outcome = state.source.files.load(state.source.table, &self.environment, now);
         if state.source.pair(&self.environment) != pair {
             // It changed while it was read; the next look sees it whole.
-            return Found::Nothing;
+            return Found::Undecided;
         }
         let outcome = outcome.map_err(Unusable::Files).and_then(|identity| {
             let is_new = identity.chain != state.source.tls.certificate.cert;
@@ -138,7 +165,7 @@ impl ServerCertificate {
             Err(why) => state.refuse(pair, why, at),
             Ok((identity, is_new)) => {
                 state.seen = Some(pair);
-                let was_told = state.refused.take().is_some_and(|refused| refused.told);
+                let was_told = state.refused.take().is_some_and(|refused| refused.told.is_some());
                 if is_new || was_told { Found::Taken(Box::new(identity)) } else { Found::Nothing }
             }
         }
@@ -160,6 +187,10 @@ impl ServerCertificate {
 }
 
 impl Source {
+    fn files_in_words(&self) -> String {
+        format!("server certificate of `{}`", self.table)
+    }
+
     fn pair(&self, environment: &Environment) -> Pair {
         let IdentitySource { certificate, key } = &self.files;
         [certificate, key].map(|reference| reference.file(environment).and_then(|path| FileIdentity::at(&path)))
@@ -169,15 +200,18 @@ impl Source {
 impl State {
     /// Says so once for each bad pair, and only when it stays.
     fn refuse(&mut self, pair: Pair, why: Unusable, at: Instant) -> Found {
-        let refused = self.refused.get_or_insert(Refused { pair, since: at, told: false });
-        if refused.told && refused.pair != pair {
-            *refused = Refused { pair, since: at, told: false };
+        let refused = self.refused.get_or_insert(Refused { pair, since: at, told: None });
+        if refused.told.is_some() && refused.pair != pair {
+            *refused = Refused { pair, since: at, told: None };
         }
         refused.pair = pair;
-        if refused.told || at.duration_since(refused.since) < PATIENCE {
+        if refused.told.is_some() {
             return Found::Nothing;
         }
-        refused.told = true;
+        if at.duration_since(refused.since) < PATIENCE {
+            return Found::Undecided;
+        }
+        refused.told = Some(why.to_string());
         Found::Refused(why)
     }
 }
@@ -248,14 +282,30 @@ impl Certificates {
 
     /// Those in force, by the names of their listeners.
     pub(super) fn in_force(&self) -> Vec<(&'static str, Certificate)> {
-        let all = std::iter::once(&self.mtls).chain(&self.public).chain(&self.admin);
-        all.filter_map(ServerCertificate::in_force).collect()
+        self.all().filter_map(ServerCertificate::in_force).collect()
     }
 
     /// Takes what is new and good, and tells what came of it.
-    pub(super) fn follow(&self, reporter: &Reporter) {
-        let all = std::iter::once(&self.mtls).chain(&self.public).chain(&self.admin);
-        all.for_each(|certificate| certificate.follow(reporter));
+    pub(super) fn follow(&self, reporter: &Reporter) -> Decision {
+        let open = self.all().filter(|certificate| certificate.follow(reporter) == Decision::Open);
+        if open.count() == 0 { Decision::Made } else { Decision::Open }
+    }
+
+    /// The same until every pair that changed is taken or refused, or so long. Whoever has renewed one wants to know which.
+    pub(super) fn decide(&self, reporter: &Reporter, patience: Duration) {
+        let until = Instant::now() + patience;
+        while self.follow(reporter) == Decision::Open && Instant::now() < until {
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The pairs that stay out, and why.
+    pub(super) fn refusals(&self) -> Vec<(String, String)> {
+        self.all().filter_map(ServerCertificate::refusal).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ServerCertificate> {
+        std::iter::once(&self.mtls).chain(&self.public).chain(&self.admin)
     }
 }
 

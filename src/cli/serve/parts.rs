@@ -151,6 +151,11 @@ impl Parts {
         }
     }
 
+    /// What must work and does not.
+    pub(super) fn not_ready(&self) -> Vec<&'static str> {
+        self.checks().iter().filter(|check| !(check.ready)()).map(|check| check.name).collect()
+    }
+
     /// What must work before this server takes traffic.
     fn checks(&self) -> Vec<Check> {
         let clock = Arc::clone(&self.platform.clock);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
-use super::certificate::Certificates;
+use super::certificate::{Certificates, DECISION};
 use super::live::{InForce, Live};
 use super::parts::{Parts, Platform};
 use super::settings;
@@ -94,11 +94,25 @@ impl Reloader {
     /// for an async task.
     pub fn reload(&self) -> Report {
         let reporter = self.parts.reporter().listening();
-        self.look_into(&mut self.seen(), &reporter);
-        self.certificates.follow(&reporter);
-        self.follow_trust(&reporter);
-        self.reload_clients(&reporter);
+        self.look_at_everything(&reporter);
         reporter.report()
+    }
+
+    /// The same, and waits for a server certificate whose key may be on its way: what the report does not name as refused
+    /// is in force.
+    pub fn reload_and_decide(&self) -> Report {
+        let reporter = self.parts.reporter().listening();
+        self.look_at_everything(&reporter);
+        self.certificates.decide(&reporter, DECISION);
+        self.certificates.refusals().iter().for_each(|(files, why)| reporter.hear_refused(files, why));
+        reporter.report()
+    }
+
+    fn look_at_everything(&self, reporter: &Reporter) {
+        self.look_into(&mut self.seen(), reporter);
+        self.certificates.follow(reporter);
+        self.follow_trust(reporter);
+        self.reload_clients(reporter);
     }
 
     /// Looks at the files of the trust groups. A list that is new may have certificates that tokens are bound to.

@@ -208,7 +208,10 @@ fn follow(reloader: &Arc<Reloader>) -> io::Result<Watches> {
     Ok(Watches {
         _configuration: poll("configuration", Reloader::follow)?,
         _keys: Parts::watch_keys(&reloader.parts, &reloader.live),
-        _certificates: poll("certificates", |reloader, reporter| reloader.certificates.follow(reporter))?,
+        _certificates: poll("certificates", |reloader, reporter| {
+            // What is open is looked at again soon.
+            let _ = reloader.certificates.follow(reporter);
+        })?,
         _trust: poll("trust", Reloader::follow_trust)?,
         _clients: reloader.parts.follow_clients(&reporter),
         _usages: reloader.parts.write_usages(),

@@ -1,7 +1,12 @@
 //! `certbind client`, `status` and `reload` against a running server.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::time::Duration;
 
+use certbind_devpki::{LeafSpec, Validity};
+use certbind_proto::time::{Clock as _, SystemClock};
 use hyper::{StatusCode, Version};
 use serde_json::{Value, json};
 
@@ -138,6 +143,61 @@ async fn status_and_reload_tell_what_is_not_in_force() {
     assert_eq!((code.code(), &json(&out)["refused"]), (Some(1), &json!(["clients"])));
     site.site.write("clients.d/billing.toml", &text.replace("scope = \"", "scope = \"more "));
     assert!(runs(&site, &["reload"]).starts_with("taken over  client billing: changed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_reload_answers_when_it_is_decided_whether_a_certificate_is_taken() {
+    let site = AdminSite::new();
+    let (_server, _api) = site.start("admin.sock").await;
+    let key = site.site.path("server.key");
+    std::fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    for round in ["first", "again"] {
+        let (out, err, status) = output(&mut command(&site, &["reload"]));
+        assert_eq!(status.code(), Some(1), "{round}: {out}{err}");
+        assert!(out.starts_with("not taken over  server certificate of `listen.mtls`: "), "{round}: {out}");
+        assert!(out.contains("0644") && out.lines().count() == 1, "{round}: {out}");
+    }
+    std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    assert!(runs(&site, &["reload"]).lines().all(|line| line.starts_with("taken over  server certificate of")));
+
+    // The certificate of another pair, and its key while the reload waits.
+    let [pem, new_key] = renewed();
+    site.site.write("server.pem", &pem);
+    let mut waiting = command(&site, &["reload"]);
+    let waiting = std::thread::spawn(move || output(&mut waiting));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    site.site.write_private("server.key", &new_key);
+    let (out, err, status) = waiting.join().unwrap();
+    assert_eq!(status.code(), Some(0), "{out}{err}");
+    assert!(runs(&site, &["reload"]).is_empty(), "nothing is left to be decided");
+
+    site.site.write_private("server.key", &renewed()[1]);
+    let (out, _, status) = output(&mut command(&site, &["reload", "-o", "json"]));
+    assert_eq!(status.code(), Some(1), "{out}");
+    let refused = json(&out)["refused"].clone();
+    assert!(refused[0].as_str().unwrap().contains("listen.mtls.key: is not the private key"), "{refused}");
+}
+
+/// Another pair for the server.
+fn renewed() -> [String; 2] {
+    let validity = Validity::days_from(SystemClock.now().unix() - 3600, 30);
+    let renewed = PKI.intermediate.leaf(&LeafSpec::server(validity)).unwrap();
+    [renewed.chain_pem(), renewed.key_pem()]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_of_any_length_is_shown() {
+    let site = AdminSite::new();
+    let (_server, mut api) = site.start("admin.sock").await;
+    let scope = format!("start {}", "a".repeat(70_000));
+    api.gets(201, Ask::create(&registration("long", &scope))).await;
+    let listed = runs(&site, &["client", "list"]);
+    let line = listed.lines().find(|line| line.starts_with("long")).unwrap_or_else(|| panic!("{listed}"));
+    assert!(line.contains("start aaa") && line.contains('…') && line.len() < 300, "{line}");
+    assert!(runs(&site, &["client", "show", "long"]).lines().all(|line| line.chars().count() < 1100));
+    runs(&site, &["client", "edit", "long", "--set", "owner=ops"]);
+    assert_eq!(json(&runs(&site, &["client", "show", "long", "-o", "json"]))["scope"], scope);
+    assert!(runs(&site, &["client", "list", "-o", "plain"]).contains(&scope));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

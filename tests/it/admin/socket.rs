@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::rig::{AdminSite, Api, Ask, CLIENTS, refused_configuration, registration};
-use crate::process::rig::{Process, output, within};
+use crate::process::rig::{Process, certbind, output, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_socket_is_the_owners_and_outlives_no_server_but_one_that_was_killed() {
@@ -97,8 +97,50 @@ async fn the_api_is_never_where_others_can_reach_it() {
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
     let (_, said, status) = output(site.site.serve().args(["--set", "listen.admin.address=unix:open/admin.sock"]));
     assert!(said.contains("others may write into"), "{said}");
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(6));
     assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+}
+
+#[test]
+fn what_the_server_refuses_as_its_socket_the_check_of_the_configuration_refuses_too() {
+    let site = AdminSite::new();
+    let open = site.site.path("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(site.site.path("file"), "precious").unwrap();
+    let long = "x".repeat(108);
+    for (address, word) in
+        [("open/admin.sock", "others may write into"), ("file", "is no socket"), (long.as_str(), "is too long")]
+    {
+        let set = format!("listen.admin.address=unix:{address}");
+        let mut check = certbind();
+        check.args(["config", "check", "--set", &set, "--config"]).arg(site.site.path("certbind.toml"));
+        let (told, _, checked) = output(&mut check);
+        assert!(told.contains("listen.admin.address: ") && told.contains(word), "{told}");
+        let (_, said, served) = output(site.site.serve().args(["--set", &set]));
+        assert!(said.contains("listen.admin.address: ") && said.contains(word), "{said}");
+        assert_eq!((checked.code(), served.code()), (Some(6), Some(6)), "{address}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_whose_file_is_removed_is_made_again_and_told() {
+    let site = AdminSite::new();
+    let (server, api) = site.start("admin.sock").await;
+    let socket = site.socket("admin.sock");
+    fs::remove_file(&socket).unwrap();
+    within(async {
+        while !socket.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    Api::connect(&socket).await.gets(200, Ask::get(CLIENTS)).await;
+    assert_eq!(fs::symlink_metadata(&socket).unwrap().mode() & 0o777, 0o600);
+    assert!(server.stderr().contains("the admin socket is gone or another one"), "{}", server.stderr());
+    drop(api);
+    assert!(server.terminate().success());
+    assert!(!socket.exists(), "it goes with the server");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

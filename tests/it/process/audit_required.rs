@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::audit::verify;
 use super::client::{Answer, Connection, billing};
-use super::rig::{PKI, Process, Site, json_lines, output, within};
+use super::rig::{PKI, Process, Site, certbind, json_lines, output, within};
 use super::store::limit_files;
 
 /// The longest wait for a refusal (P3).
@@ -205,6 +205,31 @@ async fn fault_5_lines_that_are_not_required_wait_for_the_next_log() {
     })
     .await;
     assert!(server.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_5_who_asks_how_the_server_stands_is_told_that_the_log_takes_nothing() {
+    let site = site();
+    let mut serve = site.serve();
+    serve.args(["--set", "listen.admin.address=unix:admin.sock"]);
+    let server = Process::ready(serve);
+    let status = || {
+        let mut command = certbind();
+        command.args(["status", "--server", "unix:admin.sock"]).current_dir(site.dir());
+        let (out, err, status) = output(&mut command);
+        (status.code().unwrap(), format!("{out}{err}"))
+    };
+    let (code, told) = status();
+    assert_eq!(code, 0, "{told}");
+    assert!(!told.contains("not ready"), "{told}");
+    limit_files(&server, "1");
+    refused(&mut connect(&server).await).await;
+    let (code, told) = status();
+    assert_eq!(code, 1, "{told}");
+    assert!(told.lines().any(|line| line.split_whitespace().eq(["not", "ready", "audit"])), "{told}");
+    limit_files(&server, "unlimited");
+    recovers(&server).await;
+    assert_eq!(status().0, 0);
 }
 
 /// Another process that hangs with the file is as bad as a disk that does.

@@ -54,6 +54,7 @@ impl Rig {
     fn look_at(&self, now: Timestamp, millis: u64) -> String {
         match self.certificate.look(now, self.began + Duration::from_millis(millis)) {
             Found::Nothing => "nothing".to_owned(),
+            Found::Undecided => "undecided".to_owned(),
             Found::Taken(identity) => {
                 let in_force = self.certificate.state().source.tls.certificate.cert.clone();
                 assert_eq!(identity.chain, in_force);
@@ -104,7 +105,7 @@ fn p5_half_of_a_pair_is_waited_for() {
     let rig = Rig::new();
     let (certificate, key) = rig.new_pair();
     replace(rig.dir.path(), "server.pem", &certificate);
-    assert_eq!([rig.look(0), rig.look(1900)], ["nothing", "nothing"]);
+    assert_eq!([rig.look(0), rig.look(1900)], ["undecided", "undecided"]);
     replace(rig.dir.path(), "server.key", &key);
     assert_eq!([rig.look(1950), rig.look(9000)], ["taken", "nothing"]);
 }
@@ -125,13 +126,16 @@ fn attack_41_a_bad_pair_that_stays_is_told_once_and_changes_nothing() {
         let in_force = rig.certificate.state().source.tls.certificate.cert.clone();
         assert_eq!(rig.look(0), "nothing", "{name}");
         spoil(&rig);
-        assert_eq!(rig.look(10), "nothing", "{name}");
+        assert_eq!(rig.look(10), "undecided", "{name}");
+        assert_eq!(rig.certificate.refusal(), None, "{name}");
         let told = rig.look(2010);
         assert!(told.contains(word), "{name}: {told}");
+        assert_eq!(rig.certificate.refusal(), Some(("server certificate of `listen.mtls`".to_owned(), told)), "{name}");
         assert_eq!(rig.look(4000), "nothing", "{name}: told twice");
         assert_eq!(rig.certificate.state().source.tls.certificate.cert, in_force, "{name}");
         write(rig.dir.path(), &rig.new_pair());
         assert_eq!([rig.look(4010), rig.look(4020)], ["taken", "nothing"], "{name}");
+        assert_eq!(rig.certificate.refusal(), None, "{name}");
     }
 }
 
@@ -146,18 +150,18 @@ fn open_key(rig: &Rig) {
 fn attack_41_another_bad_pair_is_told_as_well() {
     let rig = Rig::new();
     replace(rig.dir.path(), "server.pem", "garbage");
-    assert_eq!(rig.look(0), "nothing");
-    assert_ne!(rig.look(2000), "nothing");
+    assert_eq!(rig.look(0), "undecided");
+    assert!(rig.look(2000).contains("holds no certificate"));
     replace(rig.dir.path(), "server.pem", "more garbage");
-    assert_eq!([rig.look(2010), rig.look(4000)], ["nothing", "nothing"]);
-    assert_ne!(rig.look(4010), "nothing");
+    assert_eq!([rig.look(2010), rig.look(4000)], ["undecided", "undecided"]);
+    assert!(rig.look(4010).contains("holds no certificate"));
 }
 
 #[test]
 fn a_certificate_of_tomorrow_is_taken_tomorrow_without_a_touch_of_its_file() {
     let rig = Rig::new();
     write(rig.dir.path(), &pair(&rig.issuer, validity(1)));
-    assert_eq!(rig.look(0), "nothing");
+    assert_eq!(rig.look(0), "undecided");
     assert!(rig.look(2000).contains("not yet"));
     let tomorrow = Timestamp::from_unix(NOW.unix() + 86_400);
     assert_eq!([rig.look_at(tomorrow, 2250), rig.look_at(tomorrow, 2500)], ["taken", "nothing"]);
@@ -168,8 +172,8 @@ fn a_bad_pair_that_is_taken_back_is_told_as_good_again() {
     let rig = Rig::new();
     let good = fs::read_to_string(rig.dir.path().join("server.pem")).unwrap();
     replace(rig.dir.path(), "server.pem", "garbage");
-    assert_eq!(rig.look(0), "nothing");
-    assert_ne!(rig.look(2000), "nothing");
+    assert_eq!(rig.look(0), "undecided");
+    assert!(rig.look(2000).contains("holds no certificate"));
     replace(rig.dir.path(), "server.pem", &good);
     assert_eq!([rig.look(2010), rig.look(2020)], ["taken", "nothing"]);
 }
