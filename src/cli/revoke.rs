@@ -50,7 +50,7 @@ struct WhatArgs {
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
     /// The same by its thumbprint: x5t#S256, or SHA-256 in hexadecimal as openssl prints it
-    #[arg(long, value_name = "HASH", value_parser = thumbprint)]
+    #[arg(long, value_name = "HASH", value_parser = thumbprint, allow_hyphen_values = true)]
     thumbprint: Option<Thumbprint>,
     /// All tokens that this client has by now; it may get new ones
     #[arg(long, value_name = "ID")]
@@ -76,7 +76,7 @@ struct CertificateArgs {
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
     /// The same by its thumbprint: x5t#S256, or SHA-256 in hexadecimal as openssl prints it
-    #[arg(long, value_name = "HASH", value_parser = thumbprint)]
+    #[arg(long, value_name = "HASH", value_parser = thumbprint, allow_hyphen_values = true)]
     thumbprint: Option<Thumbprint>,
 }
 

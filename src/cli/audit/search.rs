@@ -53,13 +53,13 @@ struct Wanted {
     #[arg(long)]
     event: Option<String>,
     /// About the token with this id.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     jti: Option<String>,
     /// About the request whose answer had this `X-Request-Id`.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
     /// About tokens bound to this certificate: `x5t#S256`, or SHA-256 in hexadecimal as openssl prints it.
-    #[arg(long, value_name = "HASH", value_parser = thumbprint)]
+    #[arg(long, value_name = "HASH", value_parser = thumbprint, allow_hyphen_values = true)]
     thumbprint: Option<Thumbprint>,
     /// From this time on: 2026-11-22T09:30:00Z, 2026-11-22, or 2h for two hours ago.
     #[arg(long, value_name = "TIME", value_parser = moment)]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -100,10 +100,15 @@ impl StoredLines {
         self.get("/admin/v1/audit", &parameters)
     }
 
+    /// The chains, one at least: nothing is nobody's evidence.
     fn chains(&self) -> anyhow::Result<Vec<Chain>> {
         let mut chains = self.get::<Chains>("/admin/v1/audit/chains", &[])?.chains;
         chains.retain(|chain| self.on.as_ref().is_none_or(|server| *server == chain.server));
-        Ok(chains)
+        match &self.on {
+            _ if !chains.is_empty() => Ok(chains),
+            Some(server) => bail!("the store holds no audit lines of {server}"),
+            None => bail!("the store holds no audit lines; log.audit_store = true has servers write them there"),
+        }
     }
 }
 
@@ -127,6 +132,10 @@ pub(super) fn search(
         }
     }
     printer.flush()?;
+    if left == most {
+        // What was never written is not found either.
+        lines.chains()?;
+    }
     Ok(Exit::Done)
 }
 

@@ -22,7 +22,7 @@ pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// A head that was noted earlier, from here or from the server's log: the line must still be there.
-    #[arg(long, value_name = "HASH", value_parser = head)]
+    #[arg(long, value_name = "HASH", value_parser = head, allow_hyphen_values = true)]
     expect_head: Vec<LineHash>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Output::Plain)]

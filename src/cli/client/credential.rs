@@ -55,7 +55,7 @@ pub(in crate::cli) struct RemoveArgs {
     /// The client's identifier
     client_id: String,
     /// The credential: a kid, or a thumbprint as `credential list` has it
-    #[arg(required_unless_present_any = ["from_cert", "jwk"], conflicts_with_all = ["from_cert", "jwk"])]
+    #[arg(required_unless_present_any = ["from_cert", "jwk"], conflicts_with_all = ["from_cert", "jwk"], allow_hyphen_values = true)]
     credential: Option<String>,
     #[command(flatten)]
     file: OptionalFileArgs,

@@ -47,6 +47,7 @@ pub(super) struct RotateArgs {
 #[derive(Debug, Args)]
 pub(super) struct RetireArgs {
     /// The key's identifier, as `key list` and the JWKS have it
+    #[arg(allow_hyphen_values = true)]
     kid: String,
     /// Change nothing, and say what would break
     #[arg(long)]

@@ -213,3 +213,19 @@ async fn tail_prints_so_many_lines_and_ends() {
     let (_, stderr, status) = output(&mut audit(&site, &["tail", "missing.jsonl"]));
     assert!(!status.success() && stderr.contains("missing.jsonl"), "{stderr}");
 }
+
+/// What base64url begins with a hyphen is a value and no flag.
+#[test]
+fn ids_and_hashes_that_begin_with_a_hyphen_are_looked_for() {
+    let site = Site::new();
+    let hash = "-eykl3pENkFv2xnRyTrHXsRvzOUFcs9lTcFQmr8eZ1U";
+    site.write(LOG, &format!("{{\"ts\":\"2026-11-22T09:30:00.000Z\",\"jti\":\"-a\",\"cnf_x5t_s256\":\"{hash}\"}}\n"));
+    for arguments in [["--jti", "-a"], ["--thumbprint", hash]] {
+        let (stdout, stderr, status) = output(audit(&site, &["search", LOG]).args(arguments));
+        assert!(status.success() && stdout.contains("jti=-a"), "{arguments:?}: {stderr}");
+    }
+    let (stdout, stderr, status) = output(&mut audit(&site, &["verify", LOG, "--expect-head", hash]));
+    assert_eq!(status.code(), Some(1), "it was understood, and is not there: {stdout}{stderr}");
+    let (_, stderr, status) = output(certbind().args(["key", "retire", "-a", "--server", "unix:/nowhere"]));
+    assert_eq!(status.code(), Some(5), "it was understood, and nobody is there: {stderr}");
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::audit_search::Tail;
 use super::audit_store::{connect, count, issued, site, start, until};
-use super::rig::{Site, certbind, json_lines, output};
+use super::rig::{Process, Site, certbind, json_lines, output};
 use crate::postgres::cluster::{self, Cluster};
 
 /// `certbind audit … --store`, asked at the server with this socket.
@@ -183,6 +183,24 @@ async fn fault_4_while_the_database_is_away_a_search_says_so() {
     let (_, stderr, status) = output(&mut audit(&site, "a.sock", &["search"]));
     assert_eq!(status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("store") && began.elapsed() < Duration::from_secs(5), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_without_lines_is_no_good_log() {
+    let site = Site::new();
+    let _server = start_without_store(&site);
+    for arguments in [&["verify"][..], &["search"], &["search", "--client", "billing"], &["verify", "--on", "b"]] {
+        let (stdout, stderr, status) = output(&mut audit(&site, "a.sock", arguments));
+        assert_eq!(status.code(), Some(1), "{arguments:?}: {stdout}{stderr}");
+        assert!(stderr.contains("the store holds no audit lines"), "{stderr}");
+    }
+}
+
+/// A server whose audit log is a file alone.
+fn start_without_store(site: &Site) -> Process {
+    let mut command = site.serve();
+    command.args(["--set", &admin("a")]);
+    Process::ready(command)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
