@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::fault::Complaint;
 use super::parted::PartedMap;
 use super::{Change, Registry, Snapshot, document};
-use crate::store::{Changes, ClientChange, ClientStore, Revision, StoreError, StoredClient};
+use crate::store::{Changes, ClientChange, ClientStore, Revision, StoreError, StoredClient, is_copy};
 
 /// How long to wait before a store that failed is asked again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -336,7 +336,8 @@ impl<S: ClientStore + Changes + ?Sized + 'static> Follower<S> {
     async fn read(&self, known: Revision, now: Timestamp) -> bool {
         let held = self.shared.held.load().revision;
         // A store that is behind lost changes: a copy took its place.
-        let since = if known < held || now.since(self.read) > TRUSTED || now < self.read { 0 } else { held };
+        let is_behind = known < held || is_copy(held, known);
+        let since = if is_behind || now.since(self.read) > TRUSTED || now < self.read { 0 } else { held };
         let changes = match self.store.clients_since(since).await {
             Ok(changes) => changes,
             Err(error) => {

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::Revocations;
-use crate::store::{BoxFuture, Revisions, StoreError};
+use crate::store::{BoxFuture, Revision, Revisions, StoreError};
 
 /// How often the store is looked at though it tells no change: whoever reads the published list wants to know that
 /// nothing was left out.
@@ -51,9 +51,9 @@ impl Revocations {
     ) {
         let mut was_well = true;
         loop {
-            changes.mark_unchanged();
+            let known = changes.borrow_and_update().revocations;
             let now = clock.now();
-            let outcome = self.look(now).await;
+            let outcome = self.look(known, now).await;
             looked(&self, now).await;
             match &outcome {
                 Err(error) if was_well => tracing::error!(%error, "what other servers revoke is not known"),
@@ -72,8 +72,8 @@ impl Revocations {
         }
     }
 
-    async fn look(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.refresh(now).await?;
+    async fn look(&self, known: Revision, now: Timestamp) -> Result<(), StoreError> {
+        self.refresh_up_to(known, now).await?;
         self.write_down(now).await
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Held {
     revocations: HashMap<(Revoked, RevokedId), Entry>,
     /// How far the store's changes are taken in.
     pub(super) since: Revision,
+    /// How far the store was when it was looked at last; none before the first look.
+    pub(super) seen: Option<Revision>,
     /// When the store was asked last.
     pub(super) as_of: Option<Timestamp>,
     /// How often something has changed.
@@ -71,6 +73,25 @@ impl Held {
             Some(entry) if entry.revision > revision => entry.held,
             _ => self.put(unwritten.map_or(stored, |own| stored.merged(own)), revision),
         }
+    }
+
+    /// A copy that may lack the last changes has taken the place of the store, and this is all that it has. What is held is
+    /// not given up: of each two the stricter counts. Gives what the copy has to be told.
+    pub(super) fn reconcile(&mut self, all: Vec<(Revision, Revocation)>, now: Timestamp) -> Vec<Revocation> {
+        let mut lacking: HashMap<_, _> = self
+            .revocations
+            .iter()
+            .filter(|(_, entry)| now <= entry.held.keep_until)
+            .map(|(key, entry)| (*key, entry.held))
+            .collect();
+        for (revision, stored) in all {
+            let key = (stored.what, stored.id);
+            let merged = lacking.remove(&key).map_or(stored, |held| stored.merged(&held));
+            if self.put(merged, revision) != stored {
+                lacking.insert(key, merged);
+            }
+        }
+        lacking.into_values().collect()
     }
 
     fn put(&mut self, held: Revocation, revision: Revision) -> Revocation {

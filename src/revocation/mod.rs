@@ -19,7 +19,7 @@ use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
 use tokio::sync::Notify;
 
-use crate::store::{RevocationStore, StoreError};
+use crate::store::{Revision, RevocationStore, StoreError, is_copy};
 
 pub use crate::store::{Revocation, Revoked, RevokedId};
 pub use follow::Following;
@@ -103,6 +103,29 @@ impl Revocations {
             held.since = held.since.max(revision);
         }
         held.sweep(now);
+        held.as_of = Some(now);
+        Ok(())
+    }
+
+    /// The same when it is known how far the store is. A copy that took its place may lack what is held here: that is
+    /// written again.
+    async fn refresh_up_to(&self, known: Revision, now: Timestamp) -> Result<(), StoreError> {
+        let seen = self.read().seen;
+        if !seen.is_some_and(|seen| is_copy(seen, known)) {
+            self.refresh(now).await?;
+            self.write().seen = Some(known);
+            return Ok(());
+        }
+        let all = self.store.revocations_since(0, now).await?;
+        let mut held = self.write();
+        held.seen = Some(known);
+        held.since = all.iter().map(|(revision, _)| *revision).fold(known, Revision::max);
+        let lacking = held.reconcile(all, now);
+        tracing::warn!(
+            lacking = lacking.len(),
+            "the store was replaced by a copy: what it lacks of the revocations that this server knows is written again"
+        );
+        self.unwritten().extend(lacking.into_iter().map(|revocation| ((revocation.what, revocation.id), revocation)));
         held.as_of = Some(now);
         Ok(())
     }

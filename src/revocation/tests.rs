@@ -297,3 +297,28 @@ async fn what_the_store_told_first_does_not_undo_what_it_told_later() {
     assert_eq!(held.written(blocked, 4), lifted, "a write from before it was lifted");
     assert_eq!(held.written(blocked, 6), blocked, "one from after it");
 }
+
+#[tokio::test]
+async fn fault_3_of_what_a_copy_lacks_nothing_is_given_up_and_all_is_written_again() {
+    let revocations = over(&Arc::default()).await;
+    let of = |name: &str| RevokedId::of_certificate(&Thumbprint::of_der(name.as_bytes()));
+    let until = |name, revoked| Revocation { what: Revoked::Certificate, id: of(name), revoked, keep_until: FOR_GOOD };
+    let mut held = revocations.write();
+    for (revision, name, revoked) in
+        [(1, "both", FOR_GOOD), (2, "older", after(5)), (3, "lost", FOR_GOOD), (4, "lifted", NOW)]
+    {
+        held.told(until(name, revoked), revision, None);
+    }
+    held.told(Revocation { keep_until: after(1), ..until("over", NOW) }, 5, None);
+    let copy = vec![(1, until("both", FOR_GOOD)), (2, until("older", NOW)), (3, until("lifted", FOR_GOOD))];
+    let mut lacking = held.reconcile(copy, after(9));
+    lacking.sort_by_key(|revocation| revocation.revoked);
+    assert_eq!(lacking, [until("older", after(5)), until("lost", FOR_GOOD)]);
+    let is = |held: &Held, name| held.page(None, None, 9, after(9)).into_iter().find(|r| r.id == of(name)).unwrap();
+    assert_eq!(is(&held, "lifted"), until("lifted", FOR_GOOD), "of two the stricter");
+    assert_eq!(
+        held.told(until("both", after(9)), 2, None),
+        until("both", after(9)),
+        "the copy counts on from where it is"
+    );
+}

@@ -26,7 +26,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub use audit::AuditStore;
-pub use changes::{Changes, Revision, Revisions};
+pub use changes::{Changes, Revision, Revisions, is_copy};
 pub use clients::{ClientChange, ClientStore, Expected, StoredClient, Written};
 pub use replay::{FirstUse, ReplayKey, ReplayStore, Use};
 pub use revocations::{Revocation, RevocationStore, Revoked, RevokedId};

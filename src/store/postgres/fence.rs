@@ -7,6 +7,7 @@
 use certbind_proto::time::Timestamp;
 use tokio_postgres::Client;
 
+use super::super::changes::COPY;
 use super::StoreError;
 use super::connect::timestamp;
 
@@ -21,9 +22,14 @@ pub(super) async fn look(client: &Client, now: Timestamp) -> Result<Timestamp, S
     let (cluster, timeline): (String, String) = (here.try_get(0)?, here.try_get(1)?);
     let moved = client
         .query_opt(
-            "UPDATE certbind.replay_state SET system_identifier = $1, timeline = $2, fence = greatest(fence, $3) \
-             WHERE id = 1 AND (system_identifier, timeline) <> ($1, $2) RETURNING fence",
-            &[&cluster, &timeline, &now.millis()],
+            // Servers that go on would otherwise take the next changes for those that were lost, which they have seen.
+            "WITH moved AS ( \
+                UPDATE certbind.replay_state SET system_identifier = $1, timeline = $2, fence = greatest(fence, $3) \
+                WHERE id = 1 AND (system_identifier, timeline) <> ($1, $2) RETURNING fence \
+             ), grown AS ( \
+                UPDATE certbind.revisions SET revision = revision + $4 WHERE EXISTS (SELECT 1 FROM moved) \
+             ) SELECT fence FROM moved",
+            &[&cluster, &timeline, &now.millis(), &COPY],
         )
         .await?;
     if let Some(row) = moved {

@@ -4,9 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use certbind::registry::stored::StoredRegistry;
+use certbind::revocation::{FOR_GOOD, Revocations};
 use certbind::store::conformance::{NOW, first_use, soon, try_wait, wait};
 use certbind::store::postgres::{Loss, PostgresStore, Settings};
-use certbind::store::{ClientStore as _, Expected, FirstUse, ReplayStore as _, StoreError, Use};
+use certbind::store::{Changes as _, ClientStore as _, Expected, FirstUse, ReplayStore as _, StoreError, Use};
+use certbind_proto::client::{LegacyAudience, RegistrationRules};
+use certbind_proto::jws::Algorithms;
+use certbind_proto::thumbprint::Thumbprint;
+use certbind_proto::time::FixedClock;
 
 use super::cluster::{self, Cluster};
 use super::engine::{RUNTIME, key, open, settings, try_open};
@@ -214,4 +220,66 @@ fn fault_3_after_a_fail_over_to_a_replica_that_lacks_uses_what_is_from_before_it
     let synchronous = Settings { loss: Loss::None, ..settings(&after.url()) };
     let trusting = Arc::new(try_open(synchronous).unwrap());
     assert_eq!(wait(trusting.first_use(used("trusted"), NOW)), FirstUse::Yes, "who waits for replicas loses nothing");
+}
+
+/// A server that goes on over the fail-over, and one that starts after it.
+#[test]
+fn fault_3_after_a_fail_over_no_revocation_is_given_up_and_every_change_is_heard_of() {
+    let mut primary = Cluster::start(&[]);
+    let database = primary.database();
+    drop(open(&database));
+    let mut replica = primary.replica();
+    let running = Arc::new(try_open(settings(&database.plain_url(database.port))).unwrap());
+    let clock = || Arc::new(FixedClock::at(NOW));
+    let revocations = wait_for(Revocations::load(Arc::clone(&running) as _, NOW));
+    let revocations = Arc::new(revocations.unwrap());
+    let (clients, _) = wait_for(StoredRegistry::load(&*running, rules())).unwrap();
+    let _followed = RUNTIME.block_on(async {
+        let revoked = revocations.follow(running.changes(), clock(), |_, _| Box::pin(std::future::ready(())));
+        (revoked, clients.follow(Arc::clone(&running), clock(), |_| {}))
+    });
+    replica.stop("fast");
+    let [lost, later] = ["lost", "later"].map(|name| Thumbprint::of_der(name.as_bytes()));
+    wait_for(revocations.revoke_certificate(&lost, FOR_GOOD, NOW)).unwrap();
+    wait(running.put_client("lost".into(), "{}".into(), Expected::Absent, NOW));
+    until("the client is known", || clients.held().get("lost").is_some());
+    primary.stop("immediate");
+    replica.port = primary.port;
+    replica.resume(&[]);
+    replica.promote();
+
+    // Each is the next change of its kind, as the lost one was.
+    let started = open(&replica.same(&database));
+    let of_started = wait_for(Revocations::load(Arc::clone(&started) as _, NOW)).unwrap();
+    assert!(!of_started.is_certificate_revoked(&lost, NOW), "the database has lost it");
+    wait_for(of_started.revoke_certificate(&later, FOR_GOOD, NOW)).unwrap();
+    wait(started.put_client("later".into(), "{}".into(), Expected::Absent, NOW));
+    until("what was revoked after it is known", || revocations.is_certificate_revoked(&later, NOW));
+    until("so is the client", || clients.held().get("later").is_some());
+    assert!(revocations.is_certificate_revoked(&lost, NOW), "what was revoked before it stays revoked");
+    until("and comes to the others", || {
+        wait_for(of_started.refresh(NOW)).unwrap();
+        of_started.is_certificate_revoked(&lost, NOW)
+    });
+    assert!(clients.held().get("lost").is_none(), "a client is what the database says");
+}
+
+fn wait_for<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(future)
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < 4 * RECOVERY, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn rules() -> RegistrationRules {
+    RegistrationRules {
+        algorithms: Algorithms::DEFAULT,
+        legacy_audience: LegacyAudience::Forbidden,
+        trust_groups: Vec::new(),
+    }
 }
