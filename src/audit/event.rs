@@ -44,6 +44,9 @@ pub enum Kind {
     /// An operator took a signing key back.
     #[serde(rename = "key.retired")]
     KeyRetired,
+    /// Commits of the store may be missing, and assertions from before this start are refused.
+    #[serde(rename = "store.fenced")]
+    StoreFenced,
     /// A process begins to write.
     #[serde(rename = "audit.opened")]
     AuditOpened,
@@ -82,6 +85,7 @@ impl Kind {
             | Self::KeyRetired
             | Self::ConfigReloaded
             | Self::ConfigRejected
+            | Self::StoreFenced
             | Self::AuditOpened
             | Self::AuditClosed
             | Self::AuditCheckpoint

@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use certbind_proto::time::Clock;
+use certbind_proto::time::{Clock, Timestamp};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Unusable;
+use crate::audit::{Audit, Event, Kind, Level};
 use crate::config::{self, Config, DatabaseFiles, FetchRoots, Storage};
 use crate::store::Store;
 use crate::store::postgres::{self, Loss, PostgresStore, Target};
-use crate::store::sqlite::{self, SqliteStore};
+use crate::store::sqlite::{self, Doubt, SqliteStore};
 
 /// How long a request waits for the database: short of the two seconds within which it is told to come back.
 const DEADLINE: Duration = Duration::from_millis(1500);
 
-/// Opens it.
+/// Opens it; says also what may be missing in it, where assertions are refused for that.
 ///
 /// # Errors
 /// Why it cannot be used; then the server must not start.
@@ -24,11 +25,12 @@ pub(super) async fn open(
     config: &Config,
     files: Option<DatabaseFiles>,
     clock: Arc<dyn Clock>,
-) -> anyhow::Result<Arc<dyn Store>> {
+) -> anyhow::Result<(Arc<dyn Store>, Option<Doubt>)> {
     let (Storage::Postgres(database), Some(files)) = (&config.storage, files) else {
         let store = SqliteStore::open(&sqlite::Settings::new(&config.data_dir), clock.now())
-            .context("cannot open the store")?;
-        return Ok(Arc::new(store));
+            .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
+        let doubt = store.doubt();
+        return Ok((Arc::new(store), doubt));
     };
     let roots = match database.roots {
         FetchRoots::File(_) => files.roots.clone(),
@@ -46,7 +48,13 @@ pub(super) async fn open(
         max_entries: postgres::MAX_ENTRIES,
     };
     let store = PostgresStore::open(settings, clock).await.context("cannot open the store in PostgreSQL")?;
-    Ok(Arc::new(store))
+    Ok((Arc::new(store), None))
+}
+
+/// Tells the audit log that commits may be missing, and that assertions are refused for that.
+pub(super) fn tell(doubt: Doubt, audit: &dyn Audit, now: Timestamp) {
+    let (ts, level, event) = (now.to_string(), Level::Error, Some(Kind::StoreFenced));
+    audit.record(&Event { ts, level, event, detail: Some(doubt.to_string()), ..Event::default() });
 }
 
 /// The address of the database.

@@ -57,8 +57,11 @@ pub enum StoreError {
     #[error("the database was replaced by a copy that may lack the latest uses; the assertion is from before that")]
     BeforeFailOver,
     /// What lies in the store is damaged.
-    #[error("the store is damaged")]
+    #[error("the store is damaged: put a copy in its place (docs/storage.md, Backup and restore)")]
     Corrupt(#[source] Option<Cause>),
+    /// There is no room for what is to be written.
+    #[error("the disk is full: the store cannot be written")]
+    DiskFull,
     /// The file belongs to another program.
     #[error("{} is a database of another program", path.display())]
     Foreign {
@@ -68,6 +71,17 @@ pub enum StoreError {
     /// The schema `certbind` of the database belongs to another program.
     #[error("the schema \"certbind\" of the database holds tables of another program")]
     ForeignSchema,
+    /// The database is gone, or nothing is in it.
+    #[error(
+        "{} is gone or empty, and held a database before: put it back, or a copy of it into an empty folder; to begin with nothing instead \
+         (used assertions become good again; signing keys, clients and revocations are lost) remove {}", path.display(), mark.display()
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// What says that there was one.
+        mark: PathBuf,
+    },
     /// As many keys are held as the settings allow.
     #[error("the store holds as many used assertions as it may")]
     Full,

@@ -79,8 +79,11 @@ impl Parts {
     ) -> anyhow::Result<Self> {
         let now = platform.clock.now();
         let files = clients::load(config)?;
-        let store = storage::open(config, database, Arc::clone(&platform.clock)).await?;
+        let (store, doubt) = storage::open(config, database, Arc::clone(&platform.clock)).await?;
         let lines = Arc::new(audit_log::open(config, &store, &platform.clock, &platform.entropy)?);
+        if let Some(doubt) = doubt {
+            storage::tell(doubt, &*lines, now);
+        }
         let expiry = Expiry::start(config, &store, &lines, &platform.clock);
         let stored = StoredRegistry::load(&*store, settings::registration(config)).await;
         let (stored, of_stored) = stored.context("cannot read the clients of the store")?;

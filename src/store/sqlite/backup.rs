@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::StoreError;
+use super::mark::Mark;
 use super::{files, origin, schema};
 
 /// How long servers may hold the database up.
@@ -41,6 +42,7 @@ pub fn copy(data_dir: &Path, to: &Path) -> Result<Copied, StoreError> {
 
 fn fill(from: &Path, to: &Path) -> Result<Copied, StoreError> {
     // Not read only: where no server runs, the first reader makes the files that readers share.
+    let mark = Mark::take_existing(from)?;
     let original = open(from)?;
     schema::is_current(&original, from)?;
     let target = to.to_str().ok_or_else(|| unavailable(io::ErrorKind::InvalidFilename.into()))?;
@@ -48,6 +50,7 @@ fn fill(from: &Path, to: &Path) -> Result<Copied, StoreError> {
     // something that was deleted may still stand, are left out.
     original.execute("VACUUM INTO ?1", [target])?;
     drop(original);
+    mark.into_iter().for_each(Mark::close);
     let copy = open(to)?;
     let finding: String = copy.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if finding != "ok" {

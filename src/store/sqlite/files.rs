@@ -11,16 +11,19 @@ use super::super::StoreError;
 /// The database, in the data folder.
 pub(super) const FILE: &str = "certbind.db";
 
-/// Makes folder and file when they are missing, checks who may reach them when not, and gives the file's path.
-pub(super) fn prepare(data_dir: &Path) -> Result<PathBuf, StoreError> {
+/// Makes the folder when it is missing, checks who may reach it when not, and gives the path of the database.
+pub(super) fn folder(data_dir: &Path) -> Result<PathBuf, StoreError> {
     make_dir(data_dir).map_err(unavailable)?;
     owner_only(data_dir)?;
     // SQLite takes no symbolic link as database; the folder itself may be reached by one.
-    let path = data_dir.canonicalize().map_err(unavailable)?.join(FILE);
-    make_file(&path).map_err(unavailable)?;
-    owner_only(&path)?;
-    has_own_log(&path)?;
-    Ok(path)
+    Ok(data_dir.canonicalize().map_err(unavailable)?.join(FILE))
+}
+
+/// The same for the database in it.
+pub(super) fn database(path: &Path) -> Result<(), StoreError> {
+    make_file(path).map_err(unavailable)?;
+    owner_only(path)?;
+    has_own_log(path)
 }
 
 /// A copy has no write-ahead log. One that was left beside it is of another database, and SQLite would read both as one.
@@ -76,6 +79,11 @@ fn unavailable(error: io::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn prepare(data_dir: &Path) -> Result<PathBuf, StoreError> {
+        let path = folder(data_dir)?;
+        database(&path).map(|()| path)
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777

@@ -34,7 +34,7 @@ fn fault_27_a_database_of_each_older_format_is_brought_up_to_date_and_nothing_is
 fn of_format(format: u32) {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("data");
-    files::prepare(&dir).unwrap();
+    files::database(&files::folder(&dir).unwrap()).unwrap();
     let kept = fill_format(&database(&dir), format);
     for turn in 0..2 {
         let store = open(&dir);

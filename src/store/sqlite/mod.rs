@@ -10,6 +10,7 @@ mod files;
 #[cfg(test)]
 mod formats;
 mod keys;
+mod mark;
 mod origin;
 mod queue;
 mod replay;
@@ -20,10 +21,11 @@ mod schema;
 mod tests;
 mod usage;
 mod wal;
+mod wal_index;
 mod writer;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -32,7 +34,9 @@ use certbind_proto::time::Timestamp;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{oneshot, watch};
 
+use self::mark::Mark;
 use self::queue::Queue;
+pub use self::wal::Doubt;
 use self::writer::{Call, Gauges, Reply, Writer};
 use super::audit::{Appended, AuditChain, AuditLine, AuditQuery, AuditStore, FoundLine};
 use super::usage::Usage;
@@ -81,21 +85,40 @@ pub struct SqliteStore {
     path: PathBuf,
     changes: watch::Receiver<Revisions>,
     writer: Option<JoinHandle<()>>,
+    mark: Option<Mark>,
+    doubt: Option<Doubt>,
 }
 
 impl SqliteStore {
-    /// Opens the store, makes it when there is none, and brings an older one up to date.
+    /// Opens the store, makes it when there is none, and brings an older one up to date. Where the latest commits may be
+    /// missing, assertions from before `now` are refused from then on.
     ///
     /// # Errors
-    /// The folder or the file cannot be used, is open to others, belongs to another program or to a newer version, or
-    /// is damaged. There is no other store to fall back on.
+    /// The folder or the file cannot be used, is open to others, belongs to another program or to a newer version, is
+    /// damaged, or is empty although it was not. There is no other store to fall back on.
     pub fn open(settings: &Settings, now: Timestamp) -> Result<Self, StoreError> {
-        let path = files::prepare(&settings.data_dir)?;
-        if wal::is_damaged(&path).map_err(|error| StoreError::Unavailable(Arc::new(error)))? {
-            return Err(StoreError::Corrupt(None));
+        let path = files::folder(&settings.data_dir)?;
+        let (mut mark, doubt) = Mark::take(&path)?;
+        match Self::start(settings, path, now, &mut mark, doubt) {
+            Ok(mut store) => {
+                store.mark = Some(mark);
+                Ok(store)
+            }
+            Err(error) => {
+                mark.close();
+                Err(error)
+            }
         }
-        let mut connection = schema::open(&path, settings.lock_timeout)?;
-        let fence = origin::look(&mut connection, &path, now)?;
+    }
+
+    fn start(
+        settings: &Settings,
+        path: PathBuf,
+        now: Timestamp,
+        mark: &mut Mark,
+        doubt: Option<Doubt>,
+    ) -> Result<Self, StoreError> {
+        let Opened { connection, fence, doubt } = open(&path, settings.lock_timeout, now, mark, doubt)?;
         let gauges = Arc::new(Gauges::default());
         let calls = Arc::new(Queue::new(settings.max_waiting));
         let (changed, mut changes) = watch::channel(Revisions::default());
@@ -105,7 +128,13 @@ impl SqliteStore {
             .name("store".into())
             .spawn(move || writer.run())
             .map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
-        Ok(Self { calls, gauges, deadline: settings.deadline, path, changes, writer: Some(thread) })
+        Ok(Self { calls, gauges, deadline: settings.deadline, path, changes, writer: Some(thread), mark: None, doubt })
+    }
+
+    /// Why assertions from before the start are refused, if they are.
+    #[must_use]
+    pub const fn doubt(&self) -> Option<Doubt> {
+        self.doubt
     }
 
     /// Hands a call to the writer and waits for its answer, not longer than the deadline.
@@ -139,6 +168,46 @@ impl SqliteStore {
             }))
         })
     }
+}
+
+/// A database that is open.
+struct Opened {
+    connection: Connection,
+    fence: Timestamp,
+    doubt: Option<Doubt>,
+}
+
+fn open(
+    path: &Path,
+    lock_timeout: Duration,
+    now: Timestamp,
+    mark: &mut Mark,
+    doubt: Option<Doubt>,
+) -> Result<Opened, StoreError> {
+    files::database(path)?;
+    if wal::is_damaged(path).map_err(|error| StoreError::Unavailable(Arc::new(error)))? {
+        return Err(StoreError::Corrupt(None));
+    }
+    let mut connection = schema::open(path, lock_timeout, mark)?;
+    let (mut fence, copy) = origin::look(&mut connection, path, now)?;
+    if doubt.is_some() {
+        fence = origin::raise(&connection, now)?;
+    }
+    schema::begin_log(&connection)?;
+    mark.open()?;
+    let doubt = doubt.or(copy);
+    match doubt {
+        Some(Doubt::Copy) => tracing::warn!(
+            %fence,
+            "the database is a copy that was put in the place of another: assertions from before now are refused"
+        ),
+        Some(doubt) => tracing::error!(
+            %fence, path = %path.display(),
+            "{doubt}: used assertions, revocations and changes of the last moments may be lost; assertions from before now are refused"
+        ),
+        None => {}
+    }
+    Ok(Opened { connection, fence, doubt })
 }
 
 impl SqliteStore {
@@ -274,8 +343,9 @@ impl fmt::Debug for SqliteStore {
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.calls.close();
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+        let is_closed = self.writer.take().is_some_and(|writer| writer.join().is_ok());
+        if let Some(mark) = self.mark.take().filter(|_| is_closed) {
+            mark.close();
         }
     }
 }
@@ -289,6 +359,7 @@ impl From<rusqlite::Error> for StoreError {
             | (FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..), _) => {
                 Self::Corrupt(Some(Arc::new(error)))
             }
+            (_, Some(ErrorCode::DiskFull)) => Self::DiskFull,
             _ => Self::Unavailable(Arc::new(error)),
         }
     }

@@ -12,36 +12,42 @@ use certbind_proto::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::super::StoreError;
+use super::wal::Doubt;
 
 /// The number of no file.
 const COPY: i64 = 0;
 
-/// Compares the file with the one on record, and gives the fence. Two processes that look at once both see the move of one
-/// of them.
-pub(super) fn look(connection: &mut Connection, path: &Path, now: Timestamp) -> Result<Timestamp, StoreError> {
+/// Compares the file with the one on record, and gives the fence, and whether it is a copy. Two processes that look at once
+/// both see the move of one of them.
+pub(super) fn look(
+    connection: &mut Connection,
+    path: &Path,
+    now: Timestamp,
+) -> Result<(Timestamp, Option<Doubt>), StoreError> {
     let metadata = fs::metadata(path).map_err(|error| StoreError::Unavailable(Arc::new(error)))?;
     let here = metadata.ino().cast_signed();
     if let Some((file, fence)) = read(connection)?
         && file == here
     {
-        return Ok(fence);
+        return Ok((fence, None));
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let fence = match read(&transaction)? {
-        Some((file, fence)) if file == here => return Ok(fence),
+        Some((file, fence)) if file == here => return Ok((fence, None)),
         Some((_, fence)) => fence.max(now),
         None => Timestamp::from_millis(i64::MIN),
     };
     transaction
         .execute("INSERT OR REPLACE INTO origin (id, file, fence) VALUES (1, ?1, ?2)", params![here, fence.millis()])?;
     transaction.commit()?;
-    if fence.millis() != i64::MIN {
-        tracing::warn!(
-            %fence,
-            "the database is a copy that was put in the place of another: assertions from before now are refused"
-        );
-    }
-    Ok(fence)
+    let doubt = (fence.millis() != i64::MIN).then_some(Doubt::Copy);
+    Ok((fence, doubt))
+}
+
+/// Moves the fence to now, as commits may be missing.
+pub(super) fn raise(connection: &Connection, now: Timestamp) -> Result<Timestamp, StoreError> {
+    let raise = "UPDATE origin SET fence = max(fence, ?1) WHERE id = 1 RETURNING fence";
+    Ok(Timestamp::from_millis(connection.query_row(raise, [now.millis()], |row| row.get(0))?))
 }
 
 /// Says of this file that it is a copy, whatever its number will be.

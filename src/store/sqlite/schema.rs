@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use super::super::StoreError;
 use super::keys;
+use super::mark::Mark;
 
 /// Marks the file as ours: "cbnd".
 const APPLICATION_ID: i64 = 0x6362_6e64;
@@ -34,17 +35,27 @@ pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
 /// The whole file is checked when it is not larger than this many pages; of a larger one the rows are, by their checksums.
 const CHECKED_PAGES: i64 = 4096;
 
-/// Opens the file that is there and brings it up to date.
-pub(super) fn open(path: &Path, lock_timeout: Duration) -> Result<Connection, StoreError> {
+/// Opens the file that is there and brings it up to date; one that is to hold a database already must not be empty.
+pub(super) fn open(path: &Path, lock_timeout: Duration, mark: &Mark) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(lock_timeout)?;
     // Before anything is written to a file that may not be ours.
-    format(&*connection.unchecked_transaction()?, path)?;
+    let found = format(&*connection.unchecked_transaction()?, path)?;
+    mark.allows(found)?;
     configure(&connection, lock_timeout)?;
     check(&connection)?;
     migrate(&mut connection, path)?;
+    if found < KNOWN {
+        // The file by itself says from here on what it is, also without its log.
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    }
     Ok(connection)
+}
+
+/// Commits something that changes nothing, so that a log that is empty has lost its content.
+pub(super) fn begin_log(connection: &Connection) -> Result<(), StoreError> {
+    Ok(connection.pragma_update(None, "user_version", KNOWN)?)
 }
 
 /// Fails unless the file is ours and of the newest format.

@@ -139,7 +139,7 @@ fn files_are_for_the_owner_alone_also_those_that_sqlite_makes() {
     let store = open(&dir);
     first_use(&store, key(1), soon(), NOW);
     let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap()).collect();
-    assert_eq!(names.len(), 3, "database, log and its index");
+    assert_eq!(names.len(), 4, "database, mark, log and its index");
     for entry in names {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.file_name());
     }
@@ -299,6 +299,172 @@ fn fault_1b_a_database_cut_short_is_never_taken_as_whole() {
     for cut in [1, 100, 4096, 3 * 4096 + 7, good.len() - 4096] {
         fs::write(&path, &good[..good.len() - cut]).unwrap();
         assert!(SqliteStore::open(&Settings::new(dir.path()), NOW).is_err(), "{cut} bytes less");
+    }
+}
+
+/// Copies the files as `kill -9` leaves them.
+fn killed(dir: &TempDir) -> TempDir {
+    let copy = copy_of(dir);
+    for file in ["certbind.db-shm", "certbind.mark"] {
+        fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
+    }
+    copy
+}
+
+/// What the next start would think of these files.
+fn doubt(dir: &TempDir) -> Option<Doubt> {
+    Mark::take(&dir.path().canonicalize().unwrap().join(files::FILE)).unwrap().1
+}
+
+/// A store in the middle of its log, that has begun anew once.
+fn in_full_run(dir: &TempDir) -> SqliteStore {
+    let store = open(dir);
+    use_up(&store, 1000..1500, soon(), NOW);
+    store.tamper(|connection| {
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    });
+    (1500..1510).for_each(|n| use_up(&store, n..n + 1, soon(), NOW));
+    store
+}
+
+/// A way to spoil the log of this length.
+type SpoilLog = fn(&Path);
+
+#[test]
+fn fault_1_a_log_that_lacks_what_was_committed_last_is_doubted_and_a_whole_one_is_not() {
+    let spoils: [(&str, SpoilLog, Doubt); 5] = [
+        ("cut", |log| cut(log, 100), Doubt::Damaged),
+        ("without the last frame", |log| cut(log, 24 + 4096), Doubt::Damaged),
+        ("emptied", |log| fs::write(log, "").unwrap(), Doubt::NoLog),
+        ("deleted", |log| fs::remove_file(log).unwrap(), Doubt::NoLog),
+        ("without a header", |log| flip(log, 3), Doubt::Damaged),
+    ];
+    let dir = data_dir();
+    let store = open(&dir);
+    (0..10).for_each(|n| use_up(&store, n * 10..(n + 1) * 10, soon(), NOW));
+    let without_index = killed(&dir);
+    fs::remove_file(without_index.path().join("certbind.db-shm")).unwrap();
+    assert_eq!(doubt(&without_index), None, "a log that is whole to its end");
+    for (name, spoil, expected) in spoils {
+        for has_index in [true, false] {
+            let after = killed(&dir);
+            assert_eq!(doubt(&after), None);
+            spoil(&after.path().join("certbind.db-wal"));
+            if !has_index {
+                fs::remove_file(after.path().join("certbind.db-shm")).unwrap();
+            }
+            let is_seen = has_index || name != "without the last frame";
+            assert_eq!(doubt(&after), is_seen.then_some(expected), "{name}, {has_index}");
+            let again = if is_seen { Some(Doubt::Before) } else { None };
+            assert_eq!(doubt(&after), again, "{name}: until it is dealt with");
+        }
+    }
+}
+
+/// Where the last commit of a log ends; what is left of a log of before may follow.
+fn end_of_commits(database: &Path) -> usize {
+    let wal_index::Committed { frame, .. } = wal_index::committed(database).unwrap();
+    32 + frame as usize * (24 + 4096)
+}
+
+/// Cuts a log so many bytes before the end of its last commit.
+fn cut(log: &Path, bytes: usize) {
+    let end = end_of_commits(&log.with_file_name(files::FILE));
+    let file = fs::OpenOptions::new().write(true).open(log).unwrap();
+    file.set_len((end - bytes) as u64).unwrap();
+}
+
+fn flip(log: &Path, at: usize) {
+    let mut bytes = fs::read(log).unwrap();
+    bytes[at] ^= 1 << (at % 8);
+    fs::write(log, bytes).unwrap();
+}
+
+#[test]
+fn fault_1b_each_flipped_bit_in_the_last_commit_is_seen() {
+    let dir = data_dir();
+    let store = in_full_run(&dir);
+    let end = end_of_commits(&dir.path().join(files::FILE));
+    assert!(end < fs::metadata(dir.path().join("certbind.db-wal")).unwrap().len() as usize, "older frames follow");
+    assert_eq!(doubt(&killed(&dir)), None);
+    for at in (end - 24 - 4096..end).step_by(59) {
+        let after = killed(&dir);
+        flip(&after.path().join("certbind.db-wal"), at);
+        assert_eq!(doubt(&after), Some(Doubt::Damaged), "byte {at}");
+    }
+    drop(store);
+}
+
+#[test]
+fn a_log_of_before_is_not_taken_for_the_last_one() {
+    let dir = data_dir();
+    let store = open(&dir);
+    use_up(&store, 0..500, soon(), NOW);
+    let before = fs::read(dir.path().join("certbind.db-wal")).unwrap();
+    drop(store);
+    let store = in_full_run(&dir);
+    let after = killed(&dir);
+    fs::write(after.path().join("certbind.db-wal"), before).unwrap();
+    assert_eq!(doubt(&after), Some(Doubt::OtherLog));
+    drop(store);
+}
+
+#[test]
+fn a_database_that_was_closed_or_is_open_elsewhere_is_not_doubted() {
+    let dir = data_dir();
+    let (store, other) = (open(&dir), open(&dir));
+    assert_eq!((store.doubt(), other.doubt()), (None, None));
+    drop(store);
+    use_up(&other, 0..10, soon(), NOW);
+    drop(other);
+    assert!(!dir.path().join("certbind.db-wal").exists());
+    assert_eq!(doubt(&dir), None);
+    assert_eq!(open(&dir).doubt(), None);
+}
+
+#[test]
+fn fault_3_where_uses_may_be_missing_what_is_from_before_is_refused_and_told_until_then() {
+    let dir = data_dir();
+    let mut child = spawn_user(&dir, 0);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let used_name = lines.find_map(|line| line.strip_prefix("used ").map(str::to_owned)).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::write(dir.path().join("certbind.db-wal"), "").unwrap();
+    let store = open(&dir);
+    assert_eq!(store.doubt(), Some(Doubt::NoLog));
+    let replayed = try_wait(store.first_use(used(&used_name, soon()), NOW));
+    assert!(matches!(replayed, Err(StoreError::BeforeFailOver) | Ok(FirstUse::No)), "{replayed:?}");
+    let later = NOW.plus(Duration::from_secs(61));
+    let fresh = Use { issued: Some(later), ..used("fresh", soon()) };
+    assert_eq!(wait(store.first_use(fresh, later)), FirstUse::Yes);
+    drop(store);
+    assert_eq!(open(&dir).doubt(), None, "told once");
+}
+
+#[test]
+fn attack_21_a_database_that_is_gone_or_emptied_is_not_begun_anew() {
+    let spoils: [(&str, SpoilLog); 3] = [
+        ("deleted", |path| fs::remove_file(path).unwrap()),
+        ("emptied", |path| fs::write(path, "").unwrap()),
+        ("an empty database", |path| {
+            fs::remove_file(path).unwrap();
+            let empty = Connection::open(path).unwrap();
+            empty.pragma_update(None, "journal_mode", "WAL").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }),
+    ];
+    for (name, spoil) in spoils {
+        let dir = data_dir();
+        drop(open(&dir));
+        let path = dir.path().join(files::FILE);
+        spoil(&path);
+        let left = fs::read(&path).ok();
+        let refused = SqliteStore::open(&Settings::new(dir.path()), NOW);
+        assert!(matches!(refused, Err(StoreError::Gone { .. })), "{name}: {refused:?}");
+        assert_eq!(fs::read(&path).ok(), left, "{name}: nothing is made in its place");
+        fs::remove_file(dir.path().join("certbind.mark")).unwrap();
+        assert_eq!(open(&dir).live_entries(), 0, "{name}: an operator may say so");
     }
 }
 
@@ -477,7 +643,7 @@ fn is_unavailable(store: &SqliteStore, n: usize) -> bool {
             false
         }
         Err(error) => {
-            assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+            assert!(matches!(error, StoreError::DiskFull), "{error:?}");
             true
         }
     }

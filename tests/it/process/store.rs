@@ -132,6 +132,65 @@ async fn fault_5_a_disk_that_fills_under_load_issues_nothing_that_is_not_on_reco
     server.assert_healthy().await;
 }
 
+/// A way to spoil the files that a server left behind.
+type Damage = fn(&Site);
+
+fn cut_log(site: &Site) {
+    let file = std::fs::OpenOptions::new().write(true).open(site.path("data/certbind.db-wal")).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 100).unwrap();
+}
+
+/// The log has grown, and was never begun anew, so its last bytes are of the last commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_1_where_a_crash_and_damage_took_uses_back_no_used_assertion_is_good_again() {
+    let damages: [(&str, Damage); 4] = [
+        ("nothing", |_| ()),
+        ("cut", cut_log),
+        ("emptied", |site| std::fs::write(site.path("data/certbind.db-wal"), "").unwrap()),
+        ("deleted", |site| std::fs::remove_file(site.path("data/certbind.db-wal")).unwrap()),
+    ];
+    for (name, damage) in damages {
+        let (site, asserter) = (Site::new(), Asserter::batch());
+        let server = site.start();
+        let mut connection = batch(&server).await;
+        let used: Vec<String> = (0..60).map(|_| asserter.fresh()).collect();
+        for assertion in &used {
+            assert_eq!(connection.token(&by_assertion(assertion)).await.unwrap().status, StatusCode::OK);
+        }
+        server.kill();
+        damage(&site);
+        let server = site.start();
+        let mut connection = batch(&server).await;
+        for assertion in &used {
+            let status = connection.token(&by_assertion(assertion)).await.unwrap().status;
+            assert!(matches!(status, StatusCode::BAD_REQUEST | StatusCode::SERVICE_UNAVAILABLE), "{name}: {status}");
+        }
+        server.assert_healthy().await;
+        let fresh = connection.token(&by_assertion(&asserter.fresh())).await.unwrap().status;
+        let stderr = server.stderr_at_end();
+        let told = site.audit().iter().filter(|event| event["event"] == "store.fenced").count();
+        let expected = if name == "nothing" { (StatusCode::OK, 0) } else { (StatusCode::SERVICE_UNAVAILABLE, 1) };
+        assert_eq!((fresh, told), expected, "{name}");
+        assert_eq!(stderr.contains("assertions from before now are refused"), told == 1, "{name}: {stderr}");
+    }
+}
+
+#[test]
+fn attack_21_a_database_that_is_gone_is_no_new_store() {
+    let spoils: [Spoil; 2] = [
+        |site| std::fs::remove_file(site.path("data/certbind.db")).unwrap(),
+        |site| std::fs::write(site.path("data/certbind.db"), "").unwrap(),
+    ];
+    for spoil in spoils {
+        let site = site();
+        assert!(site.start().terminate().success());
+        spoil(&site);
+        let (_, stderr, status) = super::rig::output(&mut site.serve());
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("certbind.db is gone or empty") && stderr.contains("certbind.mark"), "{stderr}");
+    }
+}
+
 #[tokio::test]
 async fn attack_21_a_store_that_cannot_be_opened_is_not_replaced_by_memory() {
     let broken: [(&str, Spoil); 4] = [
