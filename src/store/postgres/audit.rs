@@ -11,11 +11,11 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
 use super::super::audit::{
-    self, Appended, AuditChain, AuditLine, AuditMember, AuditQuery, FoundLine, LOOK, MAX_DROPPED, Members,
+    self, Appended, AuditChain, AuditLine, AuditMember, AuditQuery, AuditStore, FoundLine, LOOK, MAX_DROPPED, Members,
 };
 use super::super::{BoxFuture, StoreError};
-use super::Inner;
 use super::connect::Connection;
+use super::{Inner, PostgresStore};
 
 const TABLE: &str = "certbind.audit";
 
@@ -37,6 +37,34 @@ pub(super) struct Aside {
 impl Default for Aside {
     fn default() -> Self {
         Self { writing: Mutex::default(), looks: Arc::new(Semaphore::new(LOOKS)) }
+    }
+}
+
+impl AuditStore for PostgresStore {
+    fn append_audit(&self, lines: Vec<AuditLine>) -> BoxFuture<'_, Result<Appended, StoreError>> {
+        self.write_aside(move |connection| Box::pin(async move { append(&mut connection.client, &lines).await }))
+    }
+
+    fn last_audit(&self, server: String) -> BoxFuture<'_, Result<Option<AuditLine>, StoreError>> {
+        self.write_aside(move |connection| Box::pin(async move { last(&connection.client, &server).await }))
+    }
+
+    fn find_audit(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<FoundLine>, StoreError>> {
+        self.look_aside(move |connection| Box::pin(async move { find(&connection.client, &query).await }))
+    }
+
+    fn audit_chains(&self) -> BoxFuture<'_, Result<Vec<AuditChain>, StoreError>> {
+        self.look_aside(|connection| Box::pin(chains(&connection.client)))
+    }
+
+    fn overdue_audit(&self, before: Timestamp) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
+        self.look_aside(move |connection| Box::pin(overdue(&connection.client, before)))
+    }
+
+    fn drop_audit(&self, chain: String, through: i64) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.write_aside(move |connection| {
+            Box::pin(async move { drop_through(&connection.client, &chain, through).await })
+        })
     }
 }
 

@@ -34,7 +34,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use self::connect::{Connection, Connector};
 use self::replay::Asked;
 use self::shared::Shared;
-use super::audit::{Appended, AuditChain, AuditLine, AuditQuery, AuditStore, FoundLine};
 use super::usage::Usage;
 use super::{
     BoxFuture, Changes, ClientChange, ClientStore, Expected, FirstUse, KeyStore, Replaced, ReplayStore, Revision,
@@ -364,34 +363,6 @@ impl RevocationStore for PostgresStore {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<(Revision, Revocation)>, StoreError>> {
         self.ask(move |connection| Box::pin(tables::revocations_since(&connection.client, since, now)))
-    }
-}
-
-impl AuditStore for PostgresStore {
-    fn append_audit(&self, lines: Vec<AuditLine>) -> BoxFuture<'_, Result<Appended, StoreError>> {
-        self.write_aside(move |connection| Box::pin(async move { audit::append(&mut connection.client, &lines).await }))
-    }
-
-    fn last_audit(&self, server: String) -> BoxFuture<'_, Result<Option<AuditLine>, StoreError>> {
-        self.write_aside(move |connection| Box::pin(async move { audit::last(&connection.client, &server).await }))
-    }
-
-    fn find_audit(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<FoundLine>, StoreError>> {
-        self.look_aside(move |connection| Box::pin(async move { audit::find(&connection.client, &query).await }))
-    }
-
-    fn audit_chains(&self) -> BoxFuture<'_, Result<Vec<AuditChain>, StoreError>> {
-        self.look_aside(|connection| Box::pin(audit::chains(&connection.client)))
-    }
-
-    fn overdue_audit(&self, before: Timestamp) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
-        self.look_aside(move |connection| Box::pin(audit::overdue(&connection.client, before)))
-    }
-
-    fn drop_audit(&self, chain: String, through: i64) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.write_aside(move |connection| {
-            Box::pin(async move { audit::drop_through(&connection.client, &chain, through).await })
-        })
     }
 }
 
