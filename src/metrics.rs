@@ -34,6 +34,7 @@ pub struct Metrics {
     pub audit_lines_lost: Gauge,
     /// Audit lines for the store that are lost and not yet told.
     pub audit_store_lines_lost: Gauge,
+    audit_writable: Family<Place, Gauge>,
     /// `jti`s that are remembered.
     pub replay_entries: Gauge,
     server_certificate_expiry: Family<Listener, Gauge<f64, AtomicU64>>,
@@ -113,6 +114,11 @@ struct Key {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Place {
+    place: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Trust {
     trust: String,
 }
@@ -148,6 +154,7 @@ impl Metrics {
             rejected: Mutex::default(),
             audit_lines_lost: Gauge::default(),
             audit_store_lines_lost: Gauge::default(),
+            audit_writable: Family::default(),
             replay_entries: Gauge::default(),
             server_certificate_expiry: Family::default(),
             crl_next_update: Family::default(),
@@ -186,6 +193,8 @@ impl Metrics {
         r.register("audit_lines_lost", "Audit lines that are lost and not yet told", self.audit_lines_lost.clone());
         let of_store = self.audit_store_lines_lost.clone();
         r.register("audit_store_lines_lost", "Audit lines for the store that are lost and not yet told", of_store);
+        let writable = "Whether a place of the audit log took the last line";
+        r.register("audit_writable", writable, self.audit_writable.clone());
         r.register("replay_entries", "Assertion ids that are remembered", self.replay_entries.clone());
         r.register(
             "server_certificate_expiry_timestamp_seconds",
@@ -279,6 +288,11 @@ impl Metrics {
     /// When a listener's certificate ends, in Unix seconds.
     pub fn server_certificate_expiry(&self, listener: &str, unix: f64) {
         self.server_certificate_expiry.get_or_create(&Listener { listener: listener.to_owned() }).set(unix);
+    }
+
+    /// Whether a place of the audit log took the last line that it was given.
+    pub fn audit_writable(&self, place: &'static str, is_writable: bool) {
+        self.audit_writable.get_or_create(&Place { place }).set(i64::from(is_writable));
     }
 
     /// There may be fewer trust groups than before.

@@ -41,6 +41,11 @@ impl AuditLog {
         self.store.as_ref()
     }
 
+    /// Each of its places, and whether it took the last line.
+    pub fn places(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.writers().map(|writer| (writer.place(), writer.is_healthy()))
+    }
+
     fn required(&self) -> Option<&LineWriter> {
         self.writers().find(|writer| writer.durability() == Durability::Required)
     }

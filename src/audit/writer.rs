@@ -45,6 +45,7 @@ pub enum Durability {
 /// written tell how many are missing.
 pub struct LineWriter {
     queue: Arc<Queue>,
+    place: &'static str,
     durability: Durability,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -95,10 +96,16 @@ impl LineWriter {
         clock: Arc<dyn Clock>,
         entropy: &dyn Entropy,
     ) -> io::Result<Self> {
-        let queue = Arc::<Queue>::default();
+        let (queue, name) = (Arc::<Queue>::default(), place.name());
         let writer = Writer::new(place, Arc::clone(&queue), clock, random_id(entropy));
         let thread = thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { queue, durability, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, place: name, durability, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// What it writes to, as the log and the metrics call it.
+    #[must_use]
+    pub const fn place(&self) -> &'static str {
+        self.place
     }
 
     /// Whether it is waited for.

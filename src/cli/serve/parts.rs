@@ -185,6 +185,7 @@ impl Parts {
                 metrics.replay_entries.set(i64::try_from(counted.live_entries()).unwrap_or(i64::MAX));
                 let count = |lost: u64| i64::try_from(lost).unwrap_or(i64::MAX);
                 metrics.audit_lines_lost.set(count(lines.lost()));
+                lines.places().for_each(|(place, is_writable)| metrics.audit_writable(place, is_writable));
                 metrics.audit_store_lines_lost.set(count(lines.in_store().map_or(0, LineWriter::lost)));
                 signing_keys::show(&keys, metrics, clock.now());
                 let fetches = published.fetches();

@@ -135,6 +135,15 @@ async fn fault_4_while_the_database_is_away_tokens_go_out_and_their_lines_come_l
         requests.push(issued(&mut connection).await);
         assert!(began.elapsed() < PROMISE, "{:?}", began.elapsed());
     }
+    for (place, is_writable) in [("file", 1), ("store", 0)] {
+        let line = format!("certbind_audit_writable{{place=\"{place}\"}} {is_writable}\n");
+        within(async {
+            while !server.operations("/metrics").await.1.contains(&line) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
     cluster.resume(&[]);
     until("the lines", || count(&database, "event = 'token.issued'") >= 51).await;
     requests.push(issued(&mut connection).await);

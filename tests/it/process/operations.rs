@@ -57,6 +57,7 @@ const METRICS: &[(&str, &[&str])] = &[
     ("certbind_config_last_reload_successful", &[]),
     ("certbind_audit_lines_lost", &[]),
     ("certbind_audit_store_lines_lost", &[]),
+    ("certbind_audit_writable", &["place"]),
 ];
 
 /// A little of everything that is counted.
