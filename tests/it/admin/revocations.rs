@@ -13,6 +13,7 @@ use hyper::{Method, StatusCode, Version};
 use serde_json::{Value, json};
 
 use super::rig::{AdminSite, Api, Ask};
+use crate::postgres::cluster;
 use crate::process::client::{Connection, billing, client};
 use crate::process::rig::{PKI, Process, certbind, output};
 
@@ -81,7 +82,15 @@ async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p4_a_certificate_that_is_revoked_by_an_administrator_is_out_in_the_whole_fleet() {
-    let site = AdminSite::new();
+    is_out_in_the_whole_fleet(AdminSite::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p4_a_certificate_that_is_revoked_by_an_administrator_is_out_in_a_fleet_on_postgresql() {
+    is_out_in_the_whole_fleet(AdminSite::on(&cluster::database())).await;
+}
+
+async fn is_out_in_the_whole_fleet(site: AdminSite) {
     let (one, mut api) = site.start("one.sock").await;
     let (two, _) = site.start("two.sock").await;
     let (stolen, renewed) = (certificate(), certificate());

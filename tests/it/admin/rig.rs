@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use crate::postgres::cluster::Database;
+use crate::process::fleet;
 use crate::process::rig::{Process, Site, within};
 
 /// The paths of the API begin so.
@@ -26,6 +28,11 @@ pub(crate) struct AdminSite {
 impl AdminSite {
     pub(crate) fn new() -> Self {
         Self { site: Site::new() }
+    }
+
+    /// One whose servers share a PostgreSQL database.
+    pub(crate) fn on(database: &Database) -> Self {
+        Self { site: fleet::site(database) }
     }
 
     /// A site of a fleet.

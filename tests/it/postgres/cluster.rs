@@ -25,13 +25,27 @@ const ROLE: &str = "certbind";
 pub(crate) const PASSWORD: &str = "not-a-secret-of-anybody";
 
 /// One cluster for all tests that only need a database.
-static SHARED: LazyLock<Cluster> = LazyLock::new(|| Cluster::start(&[]));
+static SHARED: LazyLock<Cluster> = LazyLock::new(|| {
+    let mut cluster = Cluster::made();
+    cluster.removed = Removed::WithTheProcess;
+    cluster.launch(&[])
+});
 
 /// A running database server.
 pub(crate) struct Cluster {
     dir: TempDir,
     pub(crate) port: u16,
     keeper: Option<Child>,
+    removed: Removed,
+}
+
+/// When the folder of a cluster goes.
+#[derive(Clone, Copy)]
+enum Removed {
+    /// When it is dropped.
+    WithItself,
+    /// When the test process has ended: what is static is never dropped, and each run would leave a cluster behind.
+    WithTheProcess,
 }
 
 /// A database in one.
@@ -50,13 +64,18 @@ pub(crate) fn database() -> Database {
 impl Cluster {
     /// Makes a cluster and starts it; `settings` are `name=value` of postgresql.conf.
     pub(crate) fn start(settings: &[&str]) -> Self {
+        Self::made().launch(settings)
+    }
+
+    /// A cluster that is not started yet.
+    fn made() -> Self {
         let cluster = Self::prepare();
         cluster.run(&["initdb", "--auth=trust", "--no-instructions", "-U", ROLE, "-D", &cluster.data()]);
         let rules = "local all all trust\nlocal replication all trust\n\
              hostssl all all 127.0.0.1/32 scram-sha-256\nhostnossl all all 127.0.0.1/32 trust\n\
              hostnossl replication all 127.0.0.1/32 trust\n";
         fs::write(cluster.dir.path().join("data/pg_hba.conf"), rules).unwrap();
-        cluster.launch(settings)
+        cluster
     }
 
     /// A replica of this cluster that does not wait for it: what is committed here arrives there a moment later.
@@ -75,7 +94,7 @@ impl Cluster {
             chown(dir.path(), Some(user), Some(group)).unwrap();
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { dir, port, keeper: None }
+        Self { dir, port, keeper: None, removed: Removed::WithItself }
     }
 
     fn launch(mut self, settings: &[&str]) -> Self {
@@ -110,8 +129,13 @@ impl Cluster {
             server.push_str(&format!(" -c '{setting}'"));
         }
         // The keeper ends the server when this process is gone, and the pipe to it with it.
+        // What is removed need not be written to the end first.
+        let (signal, then) = match self.removed {
+            Removed::WithItself => ("INT", String::new()),
+            Removed::WithTheProcess => ("QUIT", format!("; cd /; rm -rf '{dir}'")),
+        };
         let keep = format!(
-            "exec 3<&0; {server} </dev/null >>'{dir}/log' 2>&1 & server=$!; read _ <&3; kill -INT $server; wait"
+            "exec 3<&0; {server} </dev/null >>'{dir}/log' 2>&1 & server=$!; read _ <&3; kill -{signal} $server; wait{then}"
         );
         let mut keeper = Command::new("sh");
         keeper.arg("-c").arg(keep).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
