@@ -18,6 +18,7 @@ mod der;
 pub mod dn;
 pub mod entropy;
 pub mod error;
+pub mod forwarded;
 pub mod introspection;
 pub mod json;
 pub mod jwk;
