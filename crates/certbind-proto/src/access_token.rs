@@ -64,6 +64,12 @@ impl AccessToken {
             cnf: self.cnf,
         }
     }
+
+    /// Whether it is over at `now` for somebody whose clock may be off by this much (RFC 9068 §4).
+    #[must_use]
+    pub fn is_expired(&self, clock_skew: Duration, now: Timestamp) -> bool {
+        !claims::is_before_expiry(now, self.exp, clock_skew)
+    }
 }
 
 #[derive(Serialize)]

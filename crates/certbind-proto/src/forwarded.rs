@@ -9,6 +9,8 @@ mod xfcc;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
@@ -104,15 +106,19 @@ const KNOWN: [&str; 22] = [
 #[derive(Clone, Debug)]
 pub enum Forwarded {
     /// The certificate, maybe with its chain.
-    Certificate(PeerCert),
+    Certificate(Arc<PeerCert>),
     /// Its SHA-256 hash alone: enough to see whether a token belongs to it, too little to authenticate a client.
     Hash(Thumbprint),
 }
 
 impl Forwarded {
+    fn of(certificate: PeerCert) -> Self {
+        Self::Certificate(Arc::new(certificate))
+    }
+
     /// The thumbprint of the certificate (RFC 8705 §3.1).
     #[must_use]
-    pub const fn thumbprint(&self) -> &Thumbprint {
+    pub fn thumbprint(&self) -> &Thumbprint {
         match self {
             Self::Certificate(certificate) => certificate.thumbprint(),
             Self::Hash(thumbprint) => thumbprint,
@@ -223,9 +229,9 @@ impl Forwarding {
 
     fn parse(&self, value: &str, chain: &[&[u8]]) -> Result<Forwarded, ForwardedFault> {
         match self.format {
-            Format::Alb => pem::escaped_chain(value).map(Forwarded::Certificate),
+            Format::Alb => pem::escaped_chain(value).map(Forwarded::of),
             Format::Haproxy => one(value).and_then(|der| peer(vec![der])),
-            Format::Nginx => escaped_pem(value).map(Forwarded::Certificate),
+            Format::Nginx => escaped_pem(value).map(Forwarded::of),
             Format::Rfc9440 => rfc9440(value, chain),
             Format::Traefik => value.split(',').map(base64_der).collect::<Result<_, _>>().and_then(peer),
             Format::Xfcc => xfcc::read(value),
@@ -264,7 +270,7 @@ fn base64_der(text: &str) -> Result<CertificateDer<'static>, ForwardedFault> {
 }
 
 fn peer(chain: Vec<CertificateDer<'static>>) -> Result<Forwarded, ForwardedFault> {
-    certificate(chain).map(Forwarded::Certificate)
+    certificate(chain).map(Forwarded::of)
 }
 
 /// The leaf first. As on a connection of one's own, a leaf that cannot be read here may still be one that a token is bound to.

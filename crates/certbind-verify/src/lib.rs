@@ -33,11 +33,13 @@ mod denied;
 #[cfg(feature = "fetch")]
 pub mod fetch;
 mod keys;
+mod memory;
 mod revocations;
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use certbind_proto::access_token::{self, Expect, TokenFault};
@@ -56,6 +58,7 @@ pub use certbind_proto::time::{Clock, SystemClock, Timestamp};
 pub use demand::Demand;
 pub use denied::{Denied, Fault, REASONS};
 pub use keys::Keys;
+pub use memory::Memory;
 pub use revocations::{ListRefused, Policy, Revocations, Taken, WhenStale};
 
 /// What all tokens are held against.
@@ -92,20 +95,28 @@ impl Settings {
 pub struct Verifier {
     settings: Settings,
     keys: Keys,
+    memory: Option<Memory>,
     revocations: Option<Revocations>,
 }
 
 /// A token that is good for this request. Only [`Verifier`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    token: AccessToken,
+    token: Arc<AccessToken>,
 }
 
 impl Verifier {
     /// With the keys of the issuer that the settings name.
     #[must_use]
     pub const fn new(settings: Settings, keys: Keys) -> Self {
-        Self { settings, keys, revocations: None }
+        Self { settings, keys, memory: None, revocations: None }
+    }
+
+    /// The same, which looks at the signature of each token once. The memory is for this verifier alone: what another one found
+    /// good, this one might not.
+    #[must_use]
+    pub fn with_memory(self, memory: Memory) -> Self {
+        Self { memory: Some(memory), ..self }
     }
 
     /// The same, which denies what this list has. Whoever runs the service sees to it that the list is renewed;
@@ -169,8 +180,24 @@ impl Verifier {
     }
 
     /// What holds for the token whoever presents it: signature and claims.
-    fn read(&self, token: &str, now: Timestamp) -> Result<AccessToken, Fault> {
-        let parsed = Parsed::parse(token).map_err(TokenFault::from)?;
+    fn read(&self, text: &str, now: Timestamp) -> Result<Arc<AccessToken>, Fault> {
+        let Some(memory) = &self.memory else { return self.read_anew(text, now).map(|(token, _)| token) };
+        let known = self.keys.set(now).and_then(|keys| memory.find(text, &keys, now));
+        match known {
+            // Nothing else that was checked can have become wrong since.
+            Some(token) if token.is_expired(self.settings.clock_skew, now) => Err(TokenFault::Expired.into()),
+            Some(token) => Ok(token),
+            None => {
+                let (token, keys) = self.read_anew(text, now)?;
+                memory.remember(text, &token, &keys, now);
+                Ok(token)
+            }
+        }
+    }
+
+    /// The token, and the keys by which it is good.
+    fn read_anew(&self, text: &str, now: Timestamp) -> Result<(Arc<AccessToken>, Arc<JwkSet>), Fault> {
+        let parsed = Parsed::parse(text).map_err(TokenFault::from)?;
         let keys = self.keys.set(now).ok_or(Fault::KeysUnavailable)?;
         keys.verify(&parsed, self.settings.algorithms).map_err(TokenFault::from)?;
         let mut outcome = Err(TokenFault::AudienceWrong);
@@ -181,7 +208,7 @@ impl Verifier {
                 break;
             }
         }
-        Ok(outcome?)
+        Ok((Arc::new(outcome?), keys))
     }
 
     fn deny(&self, fault: Fault, demand: &Demand) -> Denied {
@@ -204,7 +231,7 @@ impl Verified {
 
     /// All that the token allows.
     #[must_use]
-    pub const fn scope(&self) -> &Scope {
+    pub fn scope(&self) -> &Scope {
         &self.token.scope
     }
 
@@ -216,13 +243,13 @@ impl Verified {
 
     /// When the token was made.
     #[must_use]
-    pub const fn issued_at(&self) -> Timestamp {
+    pub fn issued_at(&self) -> Timestamp {
         self.token.iat
     }
 
     /// When the token is over.
     #[must_use]
-    pub const fn expires(&self) -> Timestamp {
+    pub fn expires(&self) -> Timestamp {
         self.token.exp
     }
 

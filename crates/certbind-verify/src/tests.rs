@@ -68,9 +68,15 @@ impl Rig {
         self.verify_as(token, Some(&mine()), &demand())
     }
 
+    /// A verifier that remembers says the same, the first time and the second.
     fn verify_as(&self, token: &str, certificate: Option<&Thumbprint>, demand: &Demand) -> Result<Verified, Fault> {
         let header = format!("Bearer {token}");
-        self.verifier.verify([header.as_bytes()], certificate, demand, NOW).map_err(|denied| denied.fault())
+        let verdict = self.verifier.verify([header.as_bytes()], certificate, demand, NOW);
+        let remembering = self.verifier.clone().with_memory(Memory::of_bytes(1 << 20));
+        for what in ["anew", "remembered"] {
+            assert_eq!(remembering.verify([header.as_bytes()], certificate, demand, NOW), verdict, "{what}");
+        }
+        verdict.map_err(|denied| denied.fault())
     }
 
     /// The fault of a token whose claims are spoilt.
@@ -601,6 +607,33 @@ fn rfc9068_4_without_keys_every_token_is_denied_and_no_client_is_blamed() {
         keys.hold(JwkSet::new(vec![rig.key.public_jwk("k")]), asked);
         assert_eq!(verify(NOW).err().map(|denied| denied.status()), expected, "{asked}");
     }
+}
+
+#[test]
+fn what_is_remembered_ends_with_the_token_with_the_keys_and_with_a_clock_that_is_set_back() {
+    let rig = Rig::new();
+    let keys = Keys::none(Keys::FRESHNESS);
+    let key = || JwkSet::new(vec![rig.key.public_jwk("k")]);
+    keys.hold(key(), NOW.minus(Duration::from_secs(120)));
+    let verifier = Verifier::new(Settings::new(ISSUER, AUDIENCE), keys.clone()).with_memory(Memory::of_bytes(1 << 20));
+    let mut claims = good_claims();
+    claims["iat"] = json!(NOW.unix() + 5);
+    let header = format!("Bearer {}", rig.token(&claims));
+    let at = |seconds: i64| {
+        let now = Timestamp::from_unix(NOW.unix() + seconds);
+        verifier.verify([header.as_bytes()], Some(&mine()), &demand(), now).err().map(|denied| denied.reason())
+    };
+    assert_eq!([at(0), at(0), at(319)], [None; 3]);
+    assert_eq!(at(320), Some("token_expired"));
+    assert_eq!(at(-60), Some("token_not_yet_valid"), "the clock was set back");
+
+    keys.hold(JwkSet::default(), NOW);
+    assert_eq!(at(0), Some("key_unknown"), "the key was taken back");
+    keys.hold(key(), NOW);
+    assert_eq!([at(0), at(24 * 60 * 60 + 1)], [None, Some("keys_unavailable")]);
+    let other = Thumbprint::of_der(b"another certificate");
+    let thief = verifier.verify([header.as_bytes()], Some(&other), &demand(), NOW).unwrap_err();
+    assert_eq!(thief.reason(), "binding_mismatch", "whoever presents it");
 }
 
 #[test]

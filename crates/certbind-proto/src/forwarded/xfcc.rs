@@ -40,7 +40,7 @@ fn one_of(
     }
     match (chain.or(cert), hash) {
         (Some(certificate), Some(hash)) if *certificate.thumbprint() != hash => Err(ForwardedFault::HashOther),
-        (Some(certificate), _) => Ok(Forwarded::Certificate(certificate)),
+        (Some(certificate), _) => Ok(Forwarded::of(certificate)),
         (None, Some(hash)) => Ok(Forwarded::Hash(hash)),
         (None, None) => Err(ForwardedFault::Malformed),
     }
