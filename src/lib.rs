@@ -21,6 +21,8 @@ pub mod revocation;
 pub mod store;
 pub mod usage;
 
+pub mod guard;
+
 pub mod audit;
 pub mod metrics;
 

@@ -23,6 +23,9 @@ pub enum Kind {
     /// A certificate that an administrator revoked authenticates again.
     #[serde(rename = "revocation.lifted")]
     RevocationLifted,
+    /// The guard let a request to an API not pass.
+    #[serde(rename = "request.denied")]
+    RequestDenied,
     /// Configuration, clients or revocation lists changed.
     #[serde(rename = "config.reloaded")]
     ConfigReloaded,
@@ -81,6 +84,7 @@ impl Kind {
             Self::TokenRefused
             | Self::TokenIntrospected
             | Self::TokenRevoked
+            | Self::RequestDenied
             | Self::AdminRefused
             | Self::KeyRetired
             | Self::ConfigReloaded

@@ -76,7 +76,7 @@ pub fn run(
 ) -> io::Result<Exit> {
     match command {
         ConfigCommand::Check(args) => check(args, environment, now, out),
-        ConfigCommand::Schema => writeln!(out, "{:#}", config::schema()).map(|()| Exit::Done),
+        ConfigCommand::Schema => writeln!(out, "{:#}", config::schema(&config::keys::SERVER)).map(|()| Exit::Done),
         ConfigCommand::Show(args) => show(args, environment, out, err),
     }
 }

@@ -266,6 +266,21 @@ pub const REASONS: &[Reason] = &[
         "Percent-encode each value once.",
     ),
     reason(
+        "forwarded_malformed",
+        "What a proxy forwarded as the certificate of its client is not in the format that listen.certificate_from names (RFC 9440 §2).",
+        "Hold what the proxy writes into that header against the sample of deploy/, and look whether the two settings mean the same proxy.",
+    ),
+    reason(
+        "forwarded_other_header",
+        "Beside the header that is configured another one claims to forward a certificate, or one that differs by `_` for `-` alone (RFC 9440 §4).",
+        "If a client sent it, this is an attempt to pass for somebody else. If the proxy did, have it remove that header, or name its format in listen.certificate_from.",
+    ),
+    reason(
+        "forwarded_repeated",
+        "More than one certificate was forwarded for one client (RFC 9440 §2.2): two headers, a list, or the certificate of a proxy before this one.",
+        "Have the proxy replace what its client sent instead of adding to it (Envoy: forward_client_cert_details: SANITIZE or SANITIZE_SET).",
+    ),
+    reason(
         "grant_not_registered",
         "The client's file has a grant_types without this grant (RFC 6749 §5.2).",
         "Add client_credentials to grant_types in the client's file, or leave grant_types out.",
@@ -366,9 +381,19 @@ pub const REASONS: &[Reason] = &[
         "Send If-Match with the ETag of the state that you change, or * for any.",
     ),
     reason(
+        "proxy_unknown",
+        "Somebody asked the guard who is not a proxy that it knows, so what they say of a certificate is worth nothing.",
+        "Over a Unix socket, name the proxy's user in listen.users; over TLS, name a name of its certificate in [[listen.allow]], and have its CA in listen.ca.",
+    ),
+    reason(
         "query_malformed",
         "A parameter in the query of a request to the admin API is unknown, repeated or malformed.",
         "Look at the parameter that the answer names; labels are written label=name=value.",
+    ),
+    reason(
+        "question_malformed",
+        "The proxy does not say which request it asks about, or says it twice.",
+        "nginx has to set X-Original-Method and X-Original-URI, as in deploy/nginx; Traefik, Caddy and Envoy say it by themselves. Look at listen.mode.",
     ),
     reason(
         "registration_too_large",
@@ -414,6 +439,16 @@ pub const REASONS: &[Reason] = &[
         "role_insufficient",
         "The role of whoever asked the admin API does not permit the operation.",
         "Ask somebody with a higher role, or change the role in listen.admin.allow.",
+    ),
+    reason(
+        "route_ambiguous",
+        "The path of the request, or a header beside it, can be read in two ways: a dot segment, a double slash, an escaped separator, or a header that names another path or method. The service might read it otherwise than the guard.",
+        "If a client means what it sends, have it send the plain form. Nothing in the guard's configuration lets it through.",
+    ),
+    reason(
+        "route_unknown",
+        "No [[route]] of the guard has this method and path, so nobody said what a token must be.",
+        "Add a [[route]] for it; the first that fits counts.",
     ),
     reason(
         "san_mismatch",

@@ -27,6 +27,7 @@ mod client;
 mod client_explain;
 mod clients;
 mod doctor;
+mod guard;
 mod key;
 mod poll;
 mod print;
@@ -57,6 +58,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Run the authorization server.
     Serve(serve::ServeArgs),
+    /// Say for a proxy of each request whether it may go on: bound tokens, enforced before the service.
+    Guard(guard::GuardArgs),
     /// Get an access token by any method.
     Token(token::TokenArgs),
     /// Say of an access token whether it is good, check by check.
@@ -175,6 +178,7 @@ fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
         Command::Demo => demo::run(out),
         Command::Dev(args) => dev::run(&args, environment, out),
         Command::Serve(args) => serve::run(&args, environment),
+        Command::Guard(args) => guard::run(&args, environment),
         Command::Token(args) => token::run(args, environment, out),
         Command::Verify(args) => verify::run(&args, environment, out),
 

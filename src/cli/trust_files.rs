@@ -45,6 +45,19 @@ pub(super) fn of_administrators(
     Ok(TrustGroups::new([load_group(ADMINISTRATORS, Policy::default(), (ca, crl), files, environment, now)?]))
 }
 
+/// Who may vouch for the proxies that ask a guard.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn of_proxies(
+    config::AdminTrust { ca, crl }: &config::AdminTrust,
+    files: TrustFiles,
+    environment: &Environment,
+    now: Timestamp,
+) -> anyhow::Result<Arc<TrustGroup>> {
+    load_group("[listen]", Policy::default(), (ca, crl), files, environment, now)
+}
+
 /// The groups of another configuration: those that it has as before are the same ones, with all that they remember.
 ///
 /// # Errors

@@ -116,13 +116,13 @@ impl Checker<'_> {
     }
 
     fn administrator(&mut self, table: &str) -> Option<Administrator> {
-        let subject = self.administrators_name(table);
+        let subject = self.name_of(table);
         let role = self.word(&format!("{table}.role"), AdminRole::named);
         Some(Administrator { subject: subject?, role: role? })
     }
 
     /// Exactly one name, so that nobody has to ask whether all of several must be there or any of them.
-    fn administrators_name(&mut self, table: &str) -> Option<Subject> {
+    pub(super) fn name_of(&mut self, table: &str) -> Option<Subject> {
         let paths = NAMES.map(|(key, kind)| (format!("{table}.{key}"), kind));
         if paths.iter().any(|(path, _)| self.raw.is_spoilt(path)) {
             return None;

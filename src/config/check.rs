@@ -14,11 +14,9 @@ use super::settings::*;
 use super::url::Issuer;
 use super::value::{self, show_duration, shown};
 
-/// What could be made of a [`RawConfig`].
+/// What was noticed about a [`RawConfig`].
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    /// The whole, if nothing is wrong.
-    pub(super) config: Option<Config>,
     /// What is wrong.
     pub(super) complaints: Vec<Complaint>,
     /// What is odd.
@@ -50,13 +48,12 @@ pub(super) struct Named {
     pub(super) admin_trust: Option<AdminTrust>,
 }
 
-/// Checks everything that can be checked without opening another file.
-pub(super) fn check(raw: &RawConfig) -> Draft {
+/// Checks everything that can be checked without opening another file. There is a whole if nothing is wrong.
+pub(super) fn check(raw: &RawConfig) -> (Option<Config>, Draft) {
     let mut checker = Checker { raw, draft: Draft::default() };
     let config = checker.config();
-    let mut draft = checker.draft;
-    draft.config = config.filter(|_| draft.complaints.is_empty());
-    draft
+    let draft = checker.draft;
+    (config.filter(|_| draft.complaints.is_empty()), draft)
 }
 
 /// The sections, in the order of the file. Each reads all of its keys before it gives up on one of them.
@@ -136,7 +133,7 @@ impl Checker<'_> {
         Some(PublicListener { address: address?, public_url: public_url?, identity: identity?, min_tls: min_tls? })
     }
 
-    fn ops(&mut self) -> Option<OpsListener> {
+    pub(super) fn ops(&mut self) -> Option<OpsListener> {
         let address = self.address("listen.ops.address");
         let elsewhere = self.boolean("listen.ops.allow_non_loopback");
         let (address, elsewhere) = (address?, elsewhere?);
@@ -311,6 +308,18 @@ impl Checker<'_> {
     fn log(&mut self) -> Option<Log> {
         let format = self.word("log.format", LogFormat::named);
         let level = self.word("log.level", LogLevel::named);
+        let audit = self.audit_target();
+        let audit_store = self.stored_audit();
+        let audit_line = self.boolean("log.audit_required").map(AuditLine::from);
+        let is_kept = audit != Some(Audit::Log) || audit_store != Some(None);
+        if audit_line == Some(AuditLine::Required) && !is_kept {
+            self.complain("log.audit_required", Fault::AuditNotKept);
+        }
+        let (audit_line, audit_store) = (audit_line?, audit_store?);
+        Some(Log { format: format?, level: level?, audit: audit?, audit_line, audit_store })
+    }
+
+    pub(super) fn audit_target(&mut self) -> Option<Audit> {
         let folder = self.raw.folder();
         let audit = self.parsed("log.audit", |text| match text.strip_prefix("file:") {
             None if text == "log" => Ok(Audit::Log),
@@ -320,14 +329,7 @@ impl Checker<'_> {
         if let Some(Audit::File(path)) = &audit {
             self.draft.named.audit = Some(path.clone());
         }
-        let audit_store = self.stored_audit();
-        let audit_line = self.boolean("log.audit_required").map(AuditLine::from);
-        let is_kept = audit != Some(Audit::Log) || audit_store != Some(None);
-        if audit_line == Some(AuditLine::Required) && !is_kept {
-            self.complain("log.audit_required", Fault::AuditNotKept);
-        }
-        let (audit_line, audit_store) = (audit_line?, audit_store?);
-        Some(Log { format: format?, level: level?, audit: audit?, audit_line, audit_store })
+        audit
     }
 
     fn stored_audit(&mut self) -> Option<Option<StoredAudit>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::check::Draft;
 use super::fault::{Complaint, Concern, Fault, Warning};
-use super::keys::{self, Fallback, Kind};
+use super::keys::{Fallback, Kind, Schema};
 use super::raw::RawConfig;
 use super::reference::Reference;
 use super::settings::IdentitySource;
@@ -39,7 +39,7 @@ impl Checker<'_> {
         if self.raw.is_spoilt(path) {
             return None;
         }
-        let value = fallback(path);
+        let value = fallback(self.raw.schema, path);
         if value.is_none() {
             self.complain(path, Fault::Missing);
         }
@@ -55,7 +55,7 @@ impl Checker<'_> {
 
     /// The text that holds here, without a complaint when there is none.
     pub(super) fn peek(&self, path: &str) -> Option<String> {
-        match self.raw.value(path).cloned().or_else(|| fallback(path))? {
+        match self.raw.value(path).cloned().or_else(|| fallback(self.raw.schema, path))? {
             Value::Text(text) => Some(text),
             Value::Boolean(_) | Value::Integer(_) | Value::List(_) => None,
         }
@@ -63,13 +63,13 @@ impl Checker<'_> {
 
     pub(super) fn parsed<T>(&mut self, path: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
         let text = self.text(path)?;
-        let may_be_empty = matches!(keys::at(path).map(|key| key.fallback), Some(Fallback::Is("")));
+        let may_be_empty = matches!(self.raw.schema.at(path).map(|key| key.fallback), Some(Fallback::Is("")));
         let parsed = if text.is_empty() && !may_be_empty { Err(Fault::Empty) } else { parse(&text) };
         parsed.map_err(|fault| self.complain(path, fault)).ok()
     }
 
     pub(super) fn word<T>(&mut self, path: &str, named: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let words = match keys::at(path)?.kind {
+        let words = match self.raw.schema.at(path)?.kind {
             Kind::Choice(words) => words,
             _ => &[],
         };
@@ -88,7 +88,7 @@ impl Checker<'_> {
 
     pub(super) fn integer(&mut self, path: &str) -> Option<i64> {
         let Value::Integer(number) = self.value(path)? else { return None };
-        let Kind::Integer(least, most) = keys::at(path)?.kind else { return None };
+        let Kind::Integer(least, most) = self.raw.schema.at(path)?.kind else { return None };
         if (least..=most).contains(&number) {
             return Some(number);
         }
@@ -102,12 +102,12 @@ impl Checker<'_> {
     }
 
     pub(super) fn duration(&mut self, path: &str) -> Option<Duration> {
-        let Kind::Duration(least, most) = keys::at(path)?.kind else { return None };
+        let Kind::Duration(least, most) = self.raw.schema.at(path)?.kind else { return None };
         self.parsed(path, |text| bounded(text, least, most))
     }
 
     pub(super) fn duration_or_off(&mut self, path: &str) -> Option<Option<Duration>> {
-        let Kind::DurationOrOff(least, most) = keys::at(path)?.kind else { return None };
+        let Kind::DurationOrOff(least, most) = self.raw.schema.at(path)?.kind else { return None };
         self.parsed(path, |text| if text == "off" { Ok(None) } else { bounded(text, least, most).map(Some) })
     }
 
@@ -130,6 +130,13 @@ impl Checker<'_> {
         let folder = self.raw.folder();
         let parsed: Result<Vec<_>, _> = texts.iter().map(|text| Reference::parse(text, &folder)).collect();
         parsed.map_err(|fault| self.complain(path, Fault::Reference(fault))).ok()
+    }
+
+    pub(super) fn texts(&mut self, path: &str) -> Option<Vec<String>> {
+        match self.value(path)? {
+            Value::List(texts) => Some(texts),
+            Value::Boolean(_) | Value::Integer(_) | Value::Text(_) => None,
+        }
     }
 
     pub(super) fn identity(&mut self, listener: &'static str) -> Option<IdentitySource> {
@@ -178,8 +185,8 @@ fn bounded(text: &str, least: Duration, most: Duration) -> Result<Duration, Faul
 }
 
 /// What holds at this key when nothing is typed.
-pub(super) fn fallback(path: &str) -> Option<Value> {
-    let key = keys::at(path)?;
+pub(super) fn fallback(schema: &Schema, path: &str) -> Option<Value> {
+    let key = schema.at(path)?;
     match key.fallback {
         Fallback::Is(text) => Value::from_text(key.kind, text).ok(),
         Fallback::Derived(_) | Fallback::Required => None,

@@ -85,6 +85,14 @@ pub enum Fault {
         "is for mutual TLS, and listen.admin.address is a Unix socket, which asks nobody for a certificate; take this out, or write an IP address with a port there"
     )]
     BesideAdminSocket,
+    /// The same for the guard.
+    #[error(
+        "is for mutual TLS, and listen.address is a Unix socket, which asks nobody for a certificate; take this out, or write an IP address with a port there"
+    )]
+    BesideSocket,
+    /// Users are known of a Unix socket alone.
+    #[error("is for a Unix socket, and listen.address is none; name the proxies in [[listen.allow]]")]
+    BesideTls,
     /// A certificate that is not read.
     #[error("holds a certificate that is not read: {0}")]
     Certificate(CertFault),
@@ -201,11 +209,34 @@ pub enum Fault {
         /// Its name.
         feature: &'static str,
     },
+    /// Where the format names its header.
+    #[error(
+        "is no name for that header: nginx and haproxy take any of letters, digits and `-`, the others have one of their own"
+    )]
+    HeaderFixed,
     /// Mutual TLS that lets nobody in.
     #[error(
         "lets nobody in; name the administrators in [[listen.admin.allow]], each by a name of its certificate and with its role"
     )]
     NoAdministrator,
+    /// Nobody may ask.
+    #[error("lets nobody ask; name the proxies in [[listen.allow]], each by a name of its certificate")]
+    NoProxy,
+    /// Nothing would pass.
+    #[error("is missing: nothing passes without a [[route]] that says what a token must be")]
+    NoRoute,
+    /// Not a method.
+    #[error("{value} is no method; write them as in [\"GET\", \"POST\"]")]
+    NotAMethod {
+        /// What was typed.
+        value: String,
+    },
+    /// Not a path.
+    #[error("{value} is no path of a route; write one that begins with / and has no ?, # and %")]
+    NotARoute {
+        /// What was typed.
+        value: String,
+    },
     /// No PIN in it.
     #[error("holds no PIN: one line of text is wanted")]
     NoPin,
@@ -397,6 +428,11 @@ pub enum Concern {
     /// Revoked certificates may get in.
     #[error("lets clients in on the word of a revocation list that is out of date")]
     StaleCrlTolerated,
+    /// Revoked tokens may pass.
+    #[error(
+        "lets revoked tokens pass while the list of what is revoked is too old; whoever keeps the list from arriving decides when"
+    )]
+    StaleAccepted,
     /// Tokens that anybody can use.
     #[error("lets tokens out that are bound to no certificate, so that whoever has one can use it")]
     UnboundTokens,

@@ -60,10 +60,14 @@ pub enum Kind {
     References,
     /// A resource indicator (RFC 8707 §2).
     Resource,
+    /// A path of a route.
+    Route,
     /// Scope tokens (RFC 6749 §3.3).
     Scope,
     /// A name that a certificate has.
     Subject,
+    /// Several texts.
+    Texts,
     /// `https://host` or `https://host:port`.
     WebOrigin,
 }
@@ -87,23 +91,38 @@ pub(super) enum Node {
     Table,
 }
 
-/// What may change while the server runs; a new value of any other key needs a restart.
-pub(super) const LIVE: &[&str] = &[
-    "assertions.clock_skew",
-    "assertions.max_lifetime",
-    "keys.rotate_every",
-    "limits.",
-    "listen.admin.allow.N.",
-    "log.level",
-    "resource.N.",
-    "tokens.bound",
-    "tokens.cap_at_certificate_expiry",
-    "tokens.lifetime",
-    "trust.N.",
-];
+/// The keys of one kind of file.
+#[derive(Debug)]
+pub struct Schema {
+    /// How such a file is usually called.
+    pub title: &'static str,
+    /// Every key, in the order in which a file shows them.
+    pub keys: &'static [Key],
+    /// What may change while the process runs; a new value of any other key needs a restart.
+    pub(super) live: &'static [&'static str],
+    /// Tables that may be left out whole, with all that would be required in them.
+    pub(super) optional_tables: &'static [&'static str],
+}
 
-/// Tables that may be left out whole, with all that would be required in them.
-pub(super) const OPTIONAL_TABLES: &[&str] = &["listen.public", "listen.ops", "listen.admin"];
+/// The configuration of the server.
+pub static SERVER: Schema = Schema {
+    title: "certbind.toml",
+    keys: KEYS,
+    live: &[
+        "assertions.clock_skew",
+        "assertions.max_lifetime",
+        "keys.rotate_every",
+        "limits.",
+        "listen.admin.allow.N.",
+        "log.level",
+        "resource.N.",
+        "tokens.bound",
+        "tokens.cap_at_certificate_expiry",
+        "tokens.lifetime",
+        "trust.N.",
+    ],
+    optional_tables: &["listen.public", "listen.ops", "listen.admin"],
+};
 
 use Fallback::{Derived, Is, Required};
 
@@ -487,44 +506,47 @@ const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'stat
     Key { path, kind, fallback, meaning }
 }
 
-/// What this pattern (a path with `N` for each number) names.
-pub(super) fn node(pattern: &str) -> Option<Node> {
-    if let Some(key) = KEYS.iter().find(|key| key.path == pattern) {
-        return Some(Node::Key(key));
+impl Schema {
+    /// What this pattern (a path with `N` for each number) names.
+    pub(super) fn node(&self, pattern: &str) -> Option<Node> {
+        if let Some(key) = self.keys.iter().find(|key| key.path == pattern) {
+            return Some(Node::Key(key));
+        }
+        let below = format!("{pattern}.");
+        let child = self.keys.iter().find_map(|key| key.path.strip_prefix(&below))?;
+        Some(if child.starts_with("N.") { Node::Rows } else { Node::Table })
     }
-    let below = format!("{pattern}.");
-    let child = KEYS.iter().find_map(|key| key.path.strip_prefix(&below))?;
-    Some(if child.starts_with("N.") { Node::Rows } else { Node::Table })
-}
 
-/// The key at this path, numbers and all.
-pub(super) fn at(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == pattern_of(path))
-}
+    /// The key at this path, numbers and all.
+    pub(super) fn at(&self, path: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.path == pattern_of(path))
+    }
 
-/// Whether a new value at this path is taken by a running server.
-pub(super) fn is_live(path: &str) -> bool {
-    let pattern = pattern_of(path);
-    LIVE.iter().any(|live| pattern == *live || (live.ends_with('.') && pattern.starts_with(live)))
+    /// Whether a new value at this path is taken by a running server.
+    pub(super) fn is_live(&self, path: &str) -> bool {
+        let pattern = pattern_of(path);
+        self.live.iter().any(|live| pattern == *live || (live.ends_with('.') && pattern.starts_with(live)))
+    }
+
+    /// The arrays of tables.
+    pub(super) fn arrays(&self) -> impl Iterator<Item = &'static str> {
+        let mut arrays: Vec<_> =
+            self.keys.iter().filter_map(|key| key.path.split_once(".N.")).map(|(array, _)| array).collect();
+        arrays.dedup();
+        arrays.into_iter()
+    }
+
+    /// What may stand in the table of this pattern: keys and tables, by their last name.
+    pub(super) fn names_in(&self, table: &str) -> impl Iterator<Item = &'static str> {
+        let below = if table.is_empty() { String::new() } else { format!("{table}.") };
+        self.keys.iter().filter_map(move |key| key.path.strip_prefix(&below)?.split('.').next())
+    }
 }
 
 /// The path with `N` for each number: `trust.0.name` becomes `trust.N.name`.
 pub(super) fn pattern_of(path: &str) -> String {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     path.split('.').map(|part| if is_number(part) { "N" } else { part }).collect::<Vec<_>>().join(".")
-}
-
-/// The arrays of tables.
-pub(super) fn arrays() -> impl Iterator<Item = &'static str> {
-    let mut arrays: Vec<_> = KEYS.iter().filter_map(|key| key.path.split_once(".N.")).map(|(array, _)| array).collect();
-    arrays.dedup();
-    arrays.into_iter()
-}
-
-/// What may stand in the table of this pattern: keys and tables, by their last name.
-pub(super) fn names_in(table: &str) -> impl Iterator<Item = &'static str> {
-    let below = if table.is_empty() { String::new() } else { format!("{table}.") };
-    KEYS.iter().filter_map(move |key| key.path.strip_prefix(&below)?.split('.').next())
 }
 
 /// In the words of the documentation.
@@ -549,8 +571,10 @@ impl fmt::Display for Kind {
             Self::Reference => f.write_str("reference"),
             Self::References => f.write_str("list of references"),
             Self::Resource => f.write_str("absolute URI without fragment"),
+            Self::Route => f.write_str("path"),
             Self::Scope => f.write_str("scope tokens, a space between them"),
             Self::Subject => f.write_str("name, without `*`"),
+            Self::Texts => f.write_str("list of texts"),
             Self::WebOrigin => f.write_str("`https://host` or `https://host:port`"),
         }
     }

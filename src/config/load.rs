@@ -13,7 +13,6 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::Zeroizing;
 
-use super::admin;
 use super::check::{Draft, Named};
 use super::encryption::EncryptionKeys;
 use super::fault::{Complaint, Concern, Fault, Warning};
@@ -24,6 +23,7 @@ use super::raw::RawConfig;
 use super::reference::{ReadFault, Reference};
 use super::settings::{EncryptionSource, IdentitySource};
 use super::url::{Issuer, WebOrigin};
+use super::{admin, guard};
 
 /// The longest certificate chain, bundle of anchors, or key, in bytes.
 pub(super) const MAX_PEM: u64 = 1024 * 1024;
@@ -117,7 +117,8 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
     let trust: Vec<Option<TrustFiles>> =
         named.trust.iter().map(|(table, ca, crl)| loader.trust(table, ca, crl)).collect();
     let trust: Option<Vec<TrustFiles>> = trust.into_iter().collect();
-    let fetch_roots = named.fetch_roots.as_ref().map_or(Some(Vec::new()), |ca| loader.fetch_roots(ca));
+    let fetch_roots =
+        named.fetch_roots.as_ref().map_or(Some(Vec::new()), |ca| loader.roots("assertions.jwks_fetch.ca", ca));
     let pin = named.pin.as_ref().map_or(Some(None), |pin| loader.pin(pin).map(Some));
     let encryption = named.encryption.as_ref().map_or(Some(None), |source| loader.encryption(source).map(Some));
     let database = named.database.as_ref().map_or(Some(None), |(url, ca)| loader.database(url, ca.as_ref()).map(Some));
@@ -128,11 +129,11 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
     draft.complaints.is_empty().then_some(files)
 }
 
-struct Loader<'a> {
-    raw: &'a RawConfig,
-    draft: &'a mut Draft,
-    environment: &'a Environment,
-    now: Timestamp,
+pub(super) struct Loader<'a> {
+    pub(super) raw: &'a RawConfig,
+    pub(super) draft: &'a mut Draft,
+    pub(super) environment: &'a Environment,
+    pub(super) now: Timestamp,
 }
 
 impl Loader<'_> {
@@ -152,7 +153,7 @@ impl Loader<'_> {
         }
     }
 
-    fn identity(&mut self, listener: &str, source: &IdentitySource) -> Option<Identity> {
+    pub(super) fn identity(&mut self, listener: &str, source: &IdentitySource) -> Option<Identity> {
         match source.load(listener, self.environment, self.now) {
             Ok(identity) => {
                 let host = self.host_of(listener);
@@ -167,9 +168,9 @@ impl Loader<'_> {
         }
     }
 
-    /// The host by which clients call a listener. Nothing says what administrators call theirs.
+    /// The host by which clients call a listener. Nothing says what administrators and proxies call theirs.
     fn host_of(&self, listener: &str) -> Option<String> {
-        if listener == admin::TABLE {
+        if matches!(listener, admin::TABLE | guard::LISTEN) {
             return None;
         }
         let text = |path: &str| match self.raw.value(path) {
@@ -182,7 +183,7 @@ impl Loader<'_> {
         Some(Issuer::parse(&text("issuer")?).ok()?.origin().host().to_owned())
     }
 
-    fn trust(&mut self, table: &str, ca: &Reference, crl: &[Reference]) -> Option<TrustFiles> {
+    pub(super) fn trust(&mut self, table: &str, ca: &Reference, crl: &[Reference]) -> Option<TrustFiles> {
         let (ca_path, crl_path) = (format!("{table}.ca"), format!("{table}.crl"));
         let look = |reference: &Reference| std::fs::metadata(reference.file(self.environment)?).ok();
         let seen = std::iter::once(ca).chain(crl).map(look).collect();
@@ -197,9 +198,10 @@ impl Loader<'_> {
         Some(TrustFiles { anchors, crls: crls?.into_iter().flatten().collect(), seen })
     }
 
-    fn fetch_roots(&mut self, ca: &Reference) -> Option<Vec<CertificateDer<'static>>> {
+    /// The authorities that a key names.
+    pub(super) fn roots(&mut self, path: &str, ca: &Reference) -> Option<Vec<CertificateDer<'static>>> {
         let roots = ca.read(MAX_PEM, self.environment).map_err(Fault::Read).and_then(|pem| certificates(&pem));
-        self.or_complain("assertions.jwks_fetch.ca", roots)
+        self.or_complain(path, roots)
     }
 
     fn pin(&mut self, reference: &Reference) -> Option<Pin> {
@@ -222,10 +224,7 @@ impl Loader<'_> {
         let read = url.read_private(MAX_URL, self.environment).map_err(Fault::Read);
         let text = read.and_then(|bytes| String::from_utf8(bytes.to_vec()).map_err(|_| Fault::NotUtf8));
         let url = self.or_complain("storage.url", text).map(Zeroizing::new);
-        let roots = ca.map_or(Some(Vec::new()), |ca| {
-            let roots = ca.read(MAX_PEM, self.environment).map_err(Fault::Read).and_then(|pem| certificates(&pem));
-            self.or_complain("storage.ca", roots)
-        });
+        let roots = ca.map_or(Some(Vec::new()), |ca| self.roots("storage.ca", ca));
         Some(DatabaseFiles { url: url?, roots: roots? })
     }
 
@@ -259,7 +258,7 @@ impl Loader<'_> {
         Some(lists)
     }
 
-    fn folders(&mut self, named: &Named) {
+    pub(super) fn folders(&mut self, named: &Named) {
         if let Some(folder) = &named.clients_dir {
             let found = std::fs::read_dir(folder).map(|_| ()).map_err(|_| missing(folder));
             self.or_complain("clients.dir", found);

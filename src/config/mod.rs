@@ -9,6 +9,7 @@ mod check;
 mod checker;
 mod encryption;
 mod fault;
+mod guard;
 mod identity;
 pub mod keys;
 mod load;
@@ -32,6 +33,7 @@ use certbind_proto::time::Timestamp;
 pub use admin::{AdminListener, AdminTls, AdminTrust, Administrator};
 pub use encryption::{EncryptionKey, EncryptionKeys};
 pub use fault::{Complaint, Concern, Fault, Remark, Warning};
+pub use guard::*;
 pub use identity::Identity;
 pub use load::{AdminFiles, DatabaseFiles, Files, KeyFiles, RevocationList, TrustFiles};
 pub use origin::{Environment, Origin, Position, Sources};
@@ -79,9 +81,9 @@ pub struct Rejected {
 /// # Errors
 /// Everything that is wrong.
 pub fn inspect(sources: &Sources) -> Result<Checked, Rejected> {
-    let (raw, complaints) = RawConfig::read(sources);
-    let draft = check::check(&raw);
-    finish(&raw, complaints, draft)
+    let (raw, complaints) = RawConfig::read(sources, &keys::SERVER);
+    let (config, draft) = check::check(&raw);
+    finish(&raw, config, complaints, draft)
 }
 
 /// Checks everything and reads the files that the configuration names. Server certificates have to be good at `now`.
@@ -89,24 +91,45 @@ pub fn inspect(sources: &Sources) -> Result<Checked, Rejected> {
 /// # Errors
 /// Everything that is wrong.
 pub fn open(sources: &Sources, now: Timestamp) -> Result<Opened, Rejected> {
-    let (raw, complaints) = RawConfig::read(sources);
-    let mut draft = check::check(&raw);
+    let (raw, complaints) = RawConfig::read(sources, &keys::SERVER);
+    let (config, mut draft) = check::check(&raw);
     let files = load::load(&raw, &mut draft, &sources.environment, now);
-    let checked = finish(&raw, complaints, draft)?;
+    let checked = finish(&raw, config, complaints, draft)?;
     let files = files.ok_or_else(|| Rejected { complaints: Vec::new(), warnings: Vec::new() })?;
     Ok(Opened { checked, files, sources: sources.clone() })
 }
 
-fn finish(raw: &RawConfig, mut complaints: Vec<Complaint>, draft: check::Draft) -> Result<Checked, Rejected> {
-    let check::Draft { config, complaints: more, mut warnings, .. } = draft;
+fn finish(
+    raw: &RawConfig,
+    config: Option<Config>,
+    complaints: Vec<Complaint>,
+    draft: check::Draft,
+) -> Result<Checked, Rejected> {
+    let Rejected { complaints, warnings } = collected(complaints, draft);
+    match config.filter(|_| complaints.is_empty()) {
+        Some(config) => Ok(Checked { effective: Effective::of(raw, |path| derived(path, &config)), config, warnings }),
+        None => Err(Rejected { complaints, warnings }),
+    }
+}
+
+/// All that was noticed, in the order of the file.
+fn collected(mut complaints: Vec<Complaint>, draft: check::Draft) -> Rejected {
+    let check::Draft { complaints: more, mut warnings, .. } = draft;
     complaints.extend(more);
     keep_only_syntax_where_it_failed(&mut complaints);
     complaints.sort_by(|a, b| a.origin.cmp(&b.origin));
     warnings.sort_by(|a, b| a.origin.cmp(&b.origin));
-    match config.filter(|_| complaints.is_empty()) {
-        Some(config) => Ok(Checked { effective: Effective::of(raw, &config), config, warnings }),
-        None => Err(Rejected { complaints, warnings }),
-    }
+    Rejected { complaints, warnings }
+}
+
+/// What follows from other keys.
+fn derived(path: &str, config: &Config) -> Option<String> {
+    Some(match path {
+        "listen.mtls.public_url" => config.mtls.public_url.to_string(),
+        "listen.public.public_url" => config.public.as_ref()?.public_url.to_string(),
+        "listen.public.min_tls" => config.public.as_ref()?.min_tls.as_str().to_owned(),
+        _ => return None,
+    })
 }
 
 /// What was made of a line that is no TOML says nothing about what was meant.

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::fault::{Complaint, Fault};
-use super::keys::{self, KEYS, Node};
+use super::keys::{self, Node, Schema};
 use super::origin::{Origin, Position, Sources};
 use super::reference;
 use super::value::{Value, shown, type_of};
@@ -25,6 +25,7 @@ const PREFIX: &str = "CERTBIND__";
 /// The configuration as typed: nothing is checked but that each key exists and holds the right type of value.
 #[derive(Debug)]
 pub(super) struct RawConfig {
+    pub(super) schema: &'static Schema,
     file: Arc<Path>,
     values: BTreeMap<String, (Value, Origin)>,
     /// Tables that were typed, also empty ones, and where.
@@ -39,8 +40,8 @@ pub(super) struct RawConfig {
 
 impl RawConfig {
     /// Reads the file and lays environment and command line over it.
-    pub(super) fn read(sources: &Sources) -> (Self, Vec<Complaint>) {
-        let mut reader = Reader::new(&sources.file);
+    pub(super) fn read(sources: &Sources, schema: &'static Schema) -> (Self, Vec<Complaint>) {
+        let mut reader = Reader::new(&sources.file, schema);
         reader.file();
         for (variable, value) in sources.environment.beginning_with(PREFIX) {
             reader.variable(variable, value);
@@ -100,8 +101,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(file: &Path) -> Self {
+    fn new(file: &Path, schema: &'static Schema) -> Self {
         let raw = RawConfig {
+            schema,
             file: file.into(),
             values: BTreeMap::new(),
             tables: BTreeMap::new(),
@@ -143,7 +145,7 @@ impl Reader {
             return self.complain(origin, &join(table, &format!("{name:?}")), Fault::UnknownKey { meant: None });
         }
         let path = join(table, name);
-        match (keys::node(&keys::pattern_of(&path)), value.get_ref()) {
+        match (self.raw.schema.node(&keys::pattern_of(&path)), value.get_ref()) {
             (Some(Node::Key(key)), typed) => self.put(&path, &path, origin, Value::from_toml(key.kind, typed)),
             (Some(Node::Table), DeValue::Table(table)) => {
                 self.raw.tables.insert(path.clone(), origin);
@@ -152,7 +154,7 @@ impl Reader {
             (Some(Node::Rows), DeValue::Array(rows)) => self.rows(text, &path, rows),
             (Some(Node::Table), other) => self.put(&path, &path, origin, Err(wrong(A_TABLE, other))),
             (Some(Node::Rows), other) => self.put(&path, &path, origin, Err(wrong(ROWS, other))),
-            (None, _) => self.complain(origin, &path, Fault::UnknownKey { meant: meant_key(&path) }),
+            (None, _) => self.complain(origin, &path, Fault::UnknownKey { meant: meant_key(self.raw.schema, &path) }),
         }
     }
 
@@ -186,10 +188,10 @@ impl Reader {
     }
 
     fn overlay(&mut self, typed: &str, path: &str, origin: Origin, value: &str) {
-        if let Some(key) = keys::at(path) {
+        if let Some(key) = self.raw.schema.at(path) {
             return self.put(typed, path, origin, Value::from_text(key.kind, value));
         }
-        let meant = meant_key(path).map(|meant| match origin {
+        let meant = meant_key(self.raw.schema, path).map(|meant| match origin {
             Origin::Environment(_) => format!("{PREFIX}{}", meant.replace('.', "__").to_ascii_uppercase()),
             _ => meant,
         });
@@ -212,7 +214,7 @@ impl Reader {
 
     /// Counts the tables of each array. An overlay may change one or add the next, but leave no hole.
     fn count_rows(&mut self) {
-        for array in keys::arrays() {
+        for array in self.raw.schema.arrays() {
             let count = (0..).take_while(|number| self.raw.has_table(&format!("{array}.{number}"))).count();
             self.raw.rows.insert(array, count);
             let below = format!("{array}.");
@@ -242,13 +244,13 @@ fn join(table: &str, name: &str) -> String {
 }
 
 /// What was meant by this key: a neighbour with almost this name, a key of this name elsewhere, or a path that reads almost like it.
-fn meant_key(path: &str) -> Option<String> {
+fn meant_key(schema: &Schema, path: &str) -> Option<String> {
     let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
-    if let Some(neighbour) = nearest(name, keys::names_in(&keys::pattern_of(table))) {
+    if let Some(neighbour) = nearest(name, schema.names_in(&keys::pattern_of(table))) {
         // Where an overlay sets a whole table, the nearest neighbour is itself.
         return Some(join(table, neighbour)).filter(|meant| meant != path);
     }
-    let paths = || KEYS.iter().map(|key| key.path);
+    let paths = || schema.keys.iter().map(|key| key.path);
     let mut elsewhere = paths().filter(|path| path.rsplit('.').next() == Some(name));
     match (elsewhere.next(), elsewhere.next()) {
         (Some(only), None) => Some(only.to_owned()),

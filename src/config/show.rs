@@ -5,10 +5,9 @@ use std::fmt;
 use serde_json::json;
 
 use super::checker::fallback;
-use super::keys::{self, Fallback, KEYS, Key, Kind, OPTIONAL_TABLES};
+use super::keys::{self, Fallback, Key, Kind, Schema};
 use super::origin::Origin;
 use super::raw::RawConfig;
-use super::settings::Config;
 use super::value::Value;
 
 /// Every value that holds. Secrets are not among them: a configuration only says where they are.
@@ -22,6 +21,8 @@ pub struct Shown {
     pub path: String,
     /// Where it comes from.
     pub origin: Origin,
+    /// Whether a running process takes another value.
+    is_live: bool,
     value: Value,
 }
 
@@ -29,7 +30,7 @@ impl Shown {
     /// Whether something else would hold if it were not typed; what is required or follows from other keys has no such value.
     #[cfg(test)]
     pub(super) fn is_not_the_fallback(&self) -> bool {
-        fallback(&self.path).is_some_and(|value| value != self.value)
+        fallback(&keys::SERVER, &self.path).is_some_and(|value| value != self.value)
     }
 }
 
@@ -53,12 +54,14 @@ impl fmt::Display for Change {
 }
 
 impl Effective {
-    pub(super) fn of(raw: &RawConfig, config: &Config) -> Self {
+    /// `derived` has what follows from other keys.
+    pub(super) fn of(raw: &RawConfig, derived: impl Fn(&str) -> Option<String>) -> Self {
         let mut shown = Vec::new();
         for path in paths(raw) {
-            let value = raw.value(&path).cloned().or_else(|| fallback(&path)).or_else(|| derived(&path, config));
-            let origin = raw.source(&path);
-            shown.extend(value.map(|value| Shown { path, origin, value }));
+            let typed = raw.value(&path).cloned();
+            let value = typed.or_else(|| fallback(raw.schema, &path)).or_else(|| derived(&path).map(Value::Text));
+            let (origin, is_live) = (raw.source(&path), raw.schema.is_live(&path));
+            shown.extend(value.map(|value| Shown { path, origin, is_live, value }));
         }
         Self(shown)
     }
@@ -71,16 +74,16 @@ impl Effective {
     /// The values that are others in `new`; first those that are gone.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Vec<Change> {
-        let change = |path: &str, from: Option<&Value>, to: Option<&Value>| Change {
-            path: path.to_owned(),
-            is_live: keys::is_live(path),
+        let change = |shown: &Shown, from: Option<&Value>, to: Option<&Value>| Change {
+            path: shown.path.clone(),
+            is_live: shown.is_live,
             from: from.cloned(),
             to: to.cloned(),
         };
         let gone = self.0.iter().filter(|old| new.value(&old.path).is_none());
-        let gone = gone.map(|old| change(&old.path, Some(&old.value), None));
+        let gone = gone.map(|old| change(old, Some(&old.value), None));
         let others = new.0.iter().filter(|new| self.value(&new.path) != Some(&new.value));
-        gone.chain(others.map(|new| change(&new.path, self.value(&new.path), Some(&new.value)))).collect()
+        gone.chain(others.map(|new| change(new, self.value(&new.path), Some(&new.value)))).collect()
     }
 
     fn value(&self, path: &str) -> Option<&Value> {
@@ -122,9 +125,9 @@ fn heading(table: &str) -> String {
 /// The paths of all keys, those of arrays once for each table; tables that are left out have none.
 fn paths(raw: &RawConfig) -> Vec<String> {
     let mut paths = Vec::new();
-    for keys in KEYS.chunk_by(|a, b| table_of(a) == table_of(b)) {
+    for keys in raw.schema.keys.chunk_by(|a, b| table_of(a) == table_of(b)) {
         let Some(table) = keys.first().map(table_of) else { continue };
-        if OPTIONAL_TABLES.contains(&table) && !raw.has_table(table) {
+        if raw.schema.optional_tables.contains(&table) && !raw.has_table(table) {
             continue;
         }
         match table.strip_suffix(".N") {
@@ -143,42 +146,31 @@ fn table_of(key: &Key) -> &'static str {
     key.path.rsplit_once('.').map_or("", |(table, _)| table)
 }
 
-/// What follows from other keys.
-fn derived(path: &str, config: &Config) -> Option<Value> {
-    let text = match path {
-        "listen.mtls.public_url" => config.mtls.public_url.to_string(),
-        "listen.public.public_url" => config.public.as_ref()?.public_url.to_string(),
-        "listen.public.min_tls" => config.public.as_ref()?.min_tls.as_str().to_owned(),
-        _ => return None,
-    };
-    Some(Value::Text(text))
-}
-
 /// A JSON Schema (2020-12) of the file, for editors.
 #[must_use]
-pub fn schema() -> serde_json::Value {
-    let mut schema = table_schema("");
+pub fn schema(of: &Schema) -> serde_json::Value {
+    let mut schema = table_schema(of, "");
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
-    schema["title"] = "certbind.toml".into();
+    schema["title"] = of.title.into();
     schema
 }
 
-fn table_schema(table: &str) -> serde_json::Value {
+fn table_schema(of: &Schema, table: &str) -> serde_json::Value {
     let below = if table.is_empty() { String::new() } else { format!("{table}.") };
-    let mut names: Vec<&str> = keys::names_in(table).collect();
+    let mut names: Vec<&str> = of.names_in(table).collect();
     names.dedup();
     let properties: serde_json::Map<_, _> =
-        names.iter().map(|name| ((*name).to_owned(), node_schema(&format!("{below}{name}")))).collect();
-    let is_required = |name: &&&str| matches!(keys::node(&format!("{below}{name}")), Some(keys::Node::Key(key)) if key.fallback == Fallback::Required);
+        names.iter().map(|name| ((*name).to_owned(), node_schema(of, &format!("{below}{name}")))).collect();
+    let is_required = |name: &&&str| matches!(of.node(&format!("{below}{name}")), Some(keys::Node::Key(key)) if key.fallback == Fallback::Required);
     let required: Vec<&str> = names.iter().filter(is_required).copied().collect();
     json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
 }
 
-fn node_schema(path: &str) -> serde_json::Value {
-    match keys::node(path) {
+fn node_schema(of: &Schema, path: &str) -> serde_json::Value {
+    match of.node(path) {
         Some(keys::Node::Key(key)) => key_schema(key),
-        Some(keys::Node::Rows) => json!({ "type": "array", "items": table_schema(&format!("{path}.N")) }),
-        Some(keys::Node::Table) | None => table_schema(path),
+        Some(keys::Node::Rows) => json!({ "type": "array", "items": table_schema(of, &format!("{path}.N")) }),
+        Some(keys::Node::Table) | None => table_schema(of, path),
     }
 }
 
@@ -188,6 +180,7 @@ fn key_schema(key: &Key) -> serde_json::Value {
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::References => json!({ "type": "array", "items": { "type": "string", "pattern": REFERENCE } }),
+        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Reference => json!({ "type": "string", "pattern": REFERENCE }),
         Kind::Duration(..) => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" }),
         Kind::DurationOrOff(..) => json!({ "type": "string", "pattern": "^(off|[0-9]+(ms|s|m|h|d))$" }),
@@ -195,7 +188,14 @@ fn key_schema(key: &Key) -> serde_json::Value {
         Kind::KeySource => json!({ "type": "string", "pattern": "^(auto|pkcs11:.+)$" }),
         Kind::Issuer | Kind::WebOrigin => json!({ "type": "string", "pattern": "^https://" }),
         Kind::AdminAddress => json!({ "type": "string", "pattern": "^(unix:.+|.+:[0-9]+)$" }),
-        Kind::Address | Kind::Audit | Kind::Name | Kind::Path | Kind::Resource | Kind::Scope | Kind::Subject => {
+        Kind::Address
+        | Kind::Audit
+        | Kind::Name
+        | Kind::Path
+        | Kind::Resource
+        | Kind::Route
+        | Kind::Scope
+        | Kind::Subject => {
             json!({ "type": "string" })
         }
     };

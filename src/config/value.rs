@@ -31,12 +31,14 @@ impl Value {
                 let number = i64::from_str_radix(number.as_str(), number.radix());
                 number.map(Self::Integer).map_err(|_| wrong_type(kind, "a number beyond all bounds"))
             }
-            (Kind::References, DeValue::Array(items)) => {
+            (Kind::References | Kind::Texts, DeValue::Array(items)) => {
                 let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
                 let texts: Option<Vec<String>> = texts.collect();
                 texts.map(Self::List).ok_or_else(|| wrong_type(kind, "a list of other things"))
             }
-            (Kind::Boolean | Kind::Integer(..) | Kind::References, other) => Err(wrong_type(kind, type_of(other))),
+            (Kind::Boolean | Kind::Integer(..) | Kind::References | Kind::Texts, other) => {
+                Err(wrong_type(kind, type_of(other)))
+            }
             (_, DeValue::String(text)) => Ok(Self::Text(text.to_string())),
             (_, other) => Err(wrong_type(kind, type_of(other))),
         }
@@ -47,12 +49,12 @@ impl Value {
         match kind {
             Kind::Boolean => text.parse().map(Self::Boolean).map_err(|_| wrong_type(kind, "another word")),
             Kind::Integer(..) => text.parse().map(Self::Integer).map_err(|_| wrong_type(kind, "no such number")),
-            Kind::References if text.is_empty() => Ok(Self::List(Vec::new())),
-            Kind::References if text.starts_with('[') => {
+            Kind::References | Kind::Texts if text.is_empty() => Ok(Self::List(Vec::new())),
+            Kind::References | Kind::Texts if text.starts_with('[') => {
                 let list = DeValue::parse(text).map_err(|_| wrong_type(kind, "half a list"))?;
                 Self::from_toml(kind, list.get_ref())
             }
-            Kind::References => Ok(Self::List(vec![text.to_owned()])),
+            Kind::References | Kind::Texts => Ok(Self::List(vec![text.to_owned()])),
             _ => Ok(Self::Text(text.to_owned())),
         }
     }
@@ -89,6 +91,7 @@ fn wrong_type(kind: Kind, found: &'static str) -> Fault {
         Kind::Boolean => "true or false, without quotes",
         Kind::Integer(..) => "a whole number, without quotes",
         Kind::References => "a list of references in quotes, as in [\"file:/etc/certbind/crl/corp.crl\"]",
+        Kind::Texts => "a list of texts in quotes, as in [\"GET\", \"POST\"]",
         Kind::Duration(..) | Kind::DurationOrOff(..) => "a number with a unit in quotes, as in \"5m\"",
         _ => "a text in quotes",
     };

@@ -1,13 +1,10 @@
 //! Health, readiness, version and metrics, on a listener of their own.
 
-use std::sync::Arc;
-
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use serde_json::json;
 
 use super::{Reply, reply};
-use crate::metrics::Metrics;
 
 /// What the metrics are written in.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -22,12 +19,10 @@ pub struct Check {
 
 /// What the operations listener answers.
 pub struct Operations {
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// What is counted, as it is now.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// What must work.
     pub checks: Vec<Check>,
-    /// Brings gauges up to date before they are shown.
-    pub refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
 }
 
 impl Operations {
@@ -38,10 +33,7 @@ impl Operations {
         match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/livez") => reply::text(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readiness(request.uri().query()),
-            (&Method::GET | &Method::HEAD, "/metrics") => {
-                (self.refresh)(&self.metrics);
-                reply::of_type(OPEN_METRICS, self.metrics.render())
-            }
+            (&Method::GET | &Method::HEAD, "/metrics") => reply::of_type(OPEN_METRICS, (self.metrics)()),
             (&Method::GET | &Method::HEAD, "/version") => {
                 reply::text(StatusCode::OK, json!({ "version": env!("CARGO_PKG_VERSION") }).to_string() + "\n")
             }

@@ -9,8 +9,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
@@ -27,7 +25,7 @@ use super::deadline::{Limits, Pulse, RequestEnd, Verdict};
 use super::head::{Watched, is_malformed};
 use super::listen::{Accepted, NOWHERE};
 use super::tls::{self, Alpn, HandshakeFault};
-use super::{ConnInfo, Observer, Reply, Service, Transport};
+use super::{ConnInfo, Observer, Service, Transport};
 
 /// Bodies are at most 64 KiB, so a window of that size keeps nobody waiting.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -64,6 +62,8 @@ pub(super) struct Server<S> {
     service: Arc<S>,
     listener: Arc<str>,
     tls: Option<Arc<tls::Acceptor>>,
+    /// What is spoken where no handshake says it.
+    plain: Alpn,
     limits: Arc<ArcSwap<Limits>>,
     observer: Arc<dyn Observer>,
     http1: http1::Builder,
@@ -78,12 +78,13 @@ impl<S: Service> Server<S> {
         limits: Arc<ArcSwap<Limits>>,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let tls = match transport {
-            Transport::Plain => None,
-            Transport::Tls(acceptor) => Some(Arc::clone(acceptor)),
+        let (tls, plain) = match transport {
+            Transport::Plain => (None, Alpn::Http1),
+            Transport::PlainHttp2 => (None, Alpn::Http2),
+            Transport::Tls(acceptor) => (Some(Arc::clone(acceptor)), Alpn::Http1),
         };
         let (http1, http2) = (http1(&limits.load()), http2(&limits.load()));
-        Self { service, listener, tls, limits, observer, http1, http2 }
+        Self { service, listener, tls, plain, limits, observer, http1, http2 }
     }
 
     /// Serves the connection until either side ends it. `stop` turns true when the server is to end.
@@ -91,8 +92,8 @@ impl<S: Service> Server<S> {
         let _open = Open::begin(&*self.observer);
         let requests = match accepted {
             Accepted::Unix(stream, process) => {
-                let info = ConnInfo { process: Some(process), ..self.plain(NOWHERE) };
-                Some(self.http1_requests(stream, info, stop))
+                let info = ConnInfo { process: Some(process), ..self.nothing_known(NOWHERE) };
+                Some(self.requests(self.plain, stream, info, stop))
             }
             Accepted::Tcp(stream, peer) => {
                 // Answers are one write each: waiting for more to send only costs time. A connection that is gone already needs nothing.
@@ -105,7 +106,7 @@ impl<S: Service> Server<S> {
     }
 
     /// A connection of which nothing but this is known.
-    fn plain(&self, peer: SocketAddr) -> ConnInfo {
+    fn nothing_known(&self, peer: SocketAddr) -> ConnInfo {
         ConnInfo { listener: self.listener.clone(), peer, process: None, tls: None, certificate: None }
     }
 
@@ -113,7 +114,7 @@ impl<S: Service> Server<S> {
     /// goes idle.
     async fn begin(&self, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) -> Option<Requests<'_>> {
         let Some(acceptor) = &self.tls else {
-            return Some(self.http1_requests(stream, self.plain(peer), stop));
+            return Some(self.requests(self.plain, stream, self.nothing_known(peer), stop));
         };
 
         let began = Instant::now();
@@ -124,11 +125,21 @@ impl<S: Service> Server<S> {
         self.observer.handshake(Ok(tls.version), began.elapsed());
 
         let alpn = tls.alpn;
-        let info = ConnInfo { tls: Some(tls), certificate, ..self.plain(peer) };
-        Some(match alpn {
+        let info = ConnInfo { tls: Some(tls), certificate, ..self.nothing_known(peer) };
+        Some(self.requests(alpn, stream, info, stop))
+    }
+
+    fn requests<T: Stream>(
+        &self,
+        spoken: Alpn,
+        stream: T,
+        info: ConnInfo,
+        stop: watch::Receiver<bool>,
+    ) -> Requests<'_> {
+        match spoken {
             Alpn::Http1 => self.http1_requests(stream, info, stop),
             Alpn::Http2 => self.http2_requests(stream, info, stop),
-        })
+        }
     }
 
     fn http1_requests<T: Stream>(&self, stream: T, info: ConnInfo, stop: watch::Receiver<bool>) -> Requests<'_> {
@@ -354,10 +365,10 @@ struct Answers<S> {
 }
 
 impl<S: Service> hyper::service::Service<Request<Incoming>> for Answers<S> {
-    type Response = Reply;
+    type Response = Response<S::Body>;
     type Error = Infallible;
     /// Boxed, so that an idle connection holds no room for a request.
-    type Future = Pin<Box<dyn Future<Output = Result<Reply, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<S::Body>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_flight = InFlight::begin(&self.pulse);
@@ -378,8 +389,8 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Answers<S> {
 }
 
 /// As hyper itself answers what it cannot parse: 400 without a word, and the end of the connection.
-fn malformed() -> Reply {
-    let mut reply = Response::new(Full::<Bytes>::default());
+fn malformed<B: Default>() -> Response<B> {
+    let mut reply = Response::new(B::default());
     *reply.status_mut() = StatusCode::BAD_REQUEST;
     reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     reply

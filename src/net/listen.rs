@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::capacity::Capacity;
 use super::connection::Server;
 use super::deadline::Limits;
-use super::unix::{Process, SocketFile, UnixFault, UnixSocket};
+use super::unix::{Others, Process, SocketFile, UnixFault, UnixSocket};
 use super::{Observer, Service, tls};
 
 /// Connections that the system may hold before they are accepted.
@@ -46,6 +46,8 @@ pub struct Settings {
 pub enum Transport {
     /// Nothing: HTTP/1.1 in the clear, for the operator's own network.
     Plain,
+    /// Nothing: HTTP/2 with prior knowledge (RFC 9113 §3.3), likewise.
+    PlainHttp2,
     /// TLS.
     Tls(Arc<tls::Acceptor>),
 }
@@ -126,7 +128,15 @@ impl Listener {
     /// # Errors
     /// The folder is open to others, or another process listens there, or something else is there, or the path is too long.
     pub fn bind_unix(path: &Path) -> Result<Self, UnixFault> {
-        Ok(Self { socket: Listening::Unix(UnixSocket::bind(path)?), address: NOWHERE, owner: Owner::Ourselves })
+        Self::bind_unix_for(path, Others::KeptOut)
+    }
+
+    /// The same for others as well, where whoever answers looks at who asks.
+    ///
+    /// # Errors
+    /// As [`Self::bind_unix`].
+    pub fn bind_unix_for(path: &Path, others: Others) -> Result<Self, UnixFault> {
+        Ok(Self { socket: Listening::Unix(UnixSocket::bind(path, others)?), address: NOWHERE, owner: Owner::Ourselves })
     }
 
     /// The user whose Unix socket it is; that of this process.

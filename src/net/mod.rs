@@ -12,6 +12,7 @@
 //!
 //! This layer proves possession; whether a certificate is trusted is decided for each request by `authn`. It names no endpoint.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 
 pub use certbind_proto::cert::PeerCert;
@@ -37,15 +38,22 @@ pub use capacity::Capacity;
 pub use deadline::Limits;
 pub use listen::{Listener, Settings, Transport, affordable_connections};
 pub use tls::{HandshakeFault, TlsInfo, TlsVersion};
-pub use unix::{Process, SocketFile, UnixFault, check as check_unix};
+pub use unix::{Others, Process, SocketFile, UnixFault, check as check_unix};
 
-/// What a service answers: a body that is complete, so that it leaves in one write.
+/// What most services answer: a body that is complete, so that it leaves in one write.
 pub type Reply = Response<Full<Bytes>>;
 
 /// Answers requests.
 pub trait Service: Send + Sync + 'static {
+    /// What its answers are made of; the default is nothing. Whatever it is, it is there when the answer is.
+    type Body: Body<Data = Bytes, Error = Infallible> + Default + Send + Unpin + 'static;
+
     /// One request, with the connection that it came over. Dropped when the peer no longer waits for the answer.
-    fn call(&self, request: Request<Incoming>, connection: &Arc<ConnInfo>) -> impl Future<Output = Reply> + Send;
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        connection: &Arc<ConnInfo>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
 /// What is known of a connection; the same for all its requests.

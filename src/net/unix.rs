@@ -1,4 +1,4 @@
-//! A Unix socket that nobody but its owner and root can reach: made under another name, closed to others, then put in place.
+//! A Unix socket that nobody can reach but those who may: made under another name, closed to others, then put in place.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata, Permissions};
@@ -19,6 +19,24 @@ pub struct Process {
     pub uid: u32,
     /// Its number, where the system tells it.
     pub pid: Option<i32>,
+}
+
+/// Whether other users reach a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// The system keeps them out: its owner and root alone come in.
+    KeptOut,
+    /// They come in; who they are is known of each connection.
+    LetIn,
+}
+
+impl Others {
+    const fn mode(self) -> u32 {
+        match self {
+            Self::KeptOut => 0o600,
+            Self::LetIn => 0o666,
+        }
+    }
 }
 
 /// Why there is no socket.
@@ -115,14 +133,14 @@ impl UnixSocket {
     /// Listens at `path`. A socket that is there and that nobody listens at any more is replaced.
     ///
     /// Must be called from within a tokio runtime.
-    pub(super) fn bind(path: &Path) -> Result<Self, UnixFault> {
+    pub(super) fn bind(path: &Path, others: Others) -> Result<Self, UnixFault> {
         let failed = |source| UnixFault::Io { path: path.to_owned(), source };
         let place = Place::of(path)?;
         is_free(path)?;
 
         let beside = place.beside(std::process::id());
         let _ = fs::remove_file(&beside);
-        let socket = listening(&beside).map_err(failed)?;
+        let socket = listening(&beside, others).map_err(failed)?;
         let placed = put_in_place(&beside, place.folder, path);
         let metadata = placed.inspect_err(|_| drop(fs::remove_file(&beside)))?;
         let listener = UnixListener::from_std(socket.into()).map_err(failed)?;
@@ -178,11 +196,11 @@ impl<'a> Place<'a> {
 }
 
 /// Nobody can connect before its mode is set: it is not yet where anybody looks for it.
-fn listening(path: &Path) -> io::Result<Socket> {
+fn listening(path: &Path, others: Others) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    fs::set_permissions(path, Permissions::from_mode(others.mode()))?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }
@@ -246,7 +264,7 @@ mod tests {
     async fn a_socket_is_the_owners_alone_and_goes_with_its_listener() {
         let folder = folder();
         let path = folder.path().join("admin.sock");
-        let socket = UnixSocket::bind(&path).unwrap();
+        let socket = UnixSocket::bind(&path, Others::KeptOut).unwrap();
         let metadata = fs::symlink_metadata(&path).unwrap();
         assert!(metadata.file_type().is_socket());
         assert_eq!((metadata.mode() & 0o777, metadata.uid()), (0o600, socket.owner()));
@@ -265,17 +283,17 @@ mod tests {
         let path = folder.path().join("admin.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "left behind");
-        let socket = UnixSocket::bind(&path).unwrap();
-        assert!(matches!(UnixSocket::bind(&path), Err(UnixFault::InUse { .. })));
+        let socket = UnixSocket::bind(&path, Others::KeptOut).unwrap();
+        assert!(matches!(UnixSocket::bind(&path, Others::KeptOut), Err(UnixFault::InUse { .. })));
         // Another took its place, as after a restart by hand.
         fs::remove_file(&path).unwrap();
-        let successor = UnixSocket::bind(&path).unwrap();
+        let successor = UnixSocket::bind(&path, Others::KeptOut).unwrap();
         drop(socket);
         assert!(path.exists(), "the file is the successor's");
         drop(successor);
 
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(UnixSocket::bind(&path), Err(UnixFault::NotASocket { .. })));
+        assert!(matches!(UnixSocket::bind(&path, Others::KeptOut), Err(UnixFault::NotASocket { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
@@ -285,7 +303,7 @@ mod tests {
             let folder = folder();
             fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
             let path = folder.path().join("admin.sock");
-            let bound = UnixSocket::bind(&path);
+            let bound = UnixSocket::bind(&path, Others::KeptOut);
             assert!(matches!(bound, Err(UnixFault::FolderOpenToOthers { .. })), "{mode:o}");
             assert!(matches!(check(&path), Err(UnixFault::FolderOpenToOthers { .. })), "{mode:o}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{mode:o}: nothing is left");
@@ -297,7 +315,7 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("admin.sock");
         assert!(check(&path).is_ok());
-        let socket = UnixSocket::bind(&path).unwrap();
+        let socket = UnixSocket::bind(&path, Others::KeptOut).unwrap();
         assert!(check(&path).is_ok(), "another process may wait for its end");
         assert!(socket.file().is_there());
         fs::rename(&path, folder.path().join("moved")).unwrap();
@@ -309,7 +327,7 @@ mod tests {
         for (length, is_good) in [(room - 10, true), (room, false), (300, false)] {
             let path = folder.path().join("x".repeat(length));
             assert_eq!(check(&path).is_ok(), is_good, "{length}");
-            let bound = UnixSocket::bind(&path);
+            let bound = UnixSocket::bind(&path, Others::KeptOut);
             assert_eq!(bound.is_ok(), is_good, "{length}");
             assert!(is_good || matches!(bound, Err(UnixFault::PathTooLong { .. })), "{length}");
         }

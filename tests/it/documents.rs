@@ -26,6 +26,8 @@ const ACCOUNTED: &[(&str, &str)] = &[
     ("cargo run --release -- demo", "scripts/test runs it"),
     ("scripts/test", "it runs this test"),
     ("cargo install --path .", "the binary that Cargo built for this test stands in for it"),
+    ("certbind guard --config guard.toml --check", "`guard::rig` runs it before each guard"),
+    ("certbind guard --config guard.toml", "`guard::rig` runs it on each sample"),
 ];
 
 /// What a command of the five minutes ends with when it is not 0: a piece of the command, its exit code and a word that it prints.

@@ -7,6 +7,7 @@ mod dependencies;
 mod deploy;
 mod documents;
 mod golden;
+mod guard;
 mod house;
 mod layers;
 mod limbo;

@@ -162,6 +162,15 @@ impl ForwardedFault {
     }
 }
 
+/// Sees to it that no header forwards a certificate, where none may: by their names alone.
+///
+/// # Errors
+/// [`ForwardedFault::OtherHeader`].
+pub fn none<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), ForwardedFault> {
+    let is_known = |name: &str| KNOWN.contains(&name.to_ascii_lowercase().replace('_', "-").as_str());
+    if names.into_iter().any(is_known) { Err(ForwardedFault::OtherHeader) } else { Ok(()) }
+}
+
 /// In which header of which format a proxy forwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forwarding {

@@ -107,6 +107,12 @@ impl OnlineVerifier {
         Ok(Self { verifier, issuer, revoked })
     }
 
+    /// As [`Verifier::with_memory`].
+    #[must_use]
+    pub fn with_memory(self, memory: crate::Memory) -> Self {
+        Self { verifier: self.verifier.with_memory(memory), ..self }
+    }
+
     /// As [`Verifier::verify`]. Waits for newer keys when the token names one that is not held, or when those held are too
     /// old; at most as long as the settings allow, and asks the issuer no more often than that. For the list of what is
     /// revoked only the first request waits; where each token is asked about, the first request with it does.

@@ -171,6 +171,7 @@ impl Verifier {
         now: Timestamp,
     ) -> Result<Verified, Fault> {
         let token = self.read(bearer::token(authorization.into_iter())?, now)?;
+        demand.check_audience(&token)?;
         binding::check(token.cnf.as_ref(), certificate, demand.binding)?;
         if let Some(revocations) = &self.revocations {
             revocations.check(&token, self.settings.clock_skew, now)?;

@@ -185,6 +185,17 @@ fn rfc9068_4_the_audience_is_one_of_several_and_so_are_the_names_of_this_server(
 }
 
 #[test]
+fn rfc9068_4_a_token_for_one_resource_does_not_open_the_route_of_another() {
+    let mut rig = Rig::new();
+    rig.verifier.settings.audiences.push("https://api.example.com/refunds".into());
+    let token = rig.token(&good_claims());
+    let route = |audience: &str| Demand { audience: Some(audience.to_owned()), ..demand() };
+    assert!(rig.verify_as(&token, Some(&mine()), &route(AUDIENCE)).is_ok());
+    let fault = rig.verify_as(&token, None, &route("https://api.example.com/refunds")).unwrap_err();
+    assert_eq!(fault, TokenFault::AudienceWrong.into(), "a claim, and so before the binding");
+}
+
+#[test]
 fn rfc9068_4_typ_is_at_jwt_in_any_case_and_nothing_else() {
     let rig = Rig::new();
     for typ in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/AT+jwt"] {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use certbind_proto::time::{Clock, SystemClock};
 use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier, Polling, Revocation};
 use certbind_verify::{Demand, Denied, Verified};
@@ -104,6 +105,8 @@ impl Payments {
 }
 
 impl Service for Payments {
+    type Body = Full<Bytes>;
+
     async fn call(&self, request: Request<Incoming>, connection: &Arc<ConnInfo>) -> Reply {
         if request.uri().path() != PATH {
             return json_reply(StatusCode::NOT_FOUND, &json!({ "error": "not_found" }));

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use certbind_proto::cert::Certificate;
 use certbind_proto::time::Timestamp;
+use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -247,6 +249,8 @@ impl Host for ServerAround {
 }
 
 impl Service for Admin {
+    type Body = Full<Bytes>;
+
     async fn call(&self, request: Request<Incoming>, connection: &Arc<ConnInfo>) -> net::Reply {
         Self::call(self, request, connection).await
     }

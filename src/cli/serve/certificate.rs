@@ -27,21 +27,21 @@ pub(super) const DECISION: Duration = Duration::from_millis(2500);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where a listener finds its certificate, and what else its handshakes go by.
-pub(super) struct Source {
+pub(in crate::cli) struct Source {
     /// Its name in logs and metrics.
-    pub(super) listener: &'static str,
+    pub(in crate::cli) listener: &'static str,
     /// The table of the configuration: `listen.mtls`.
-    pub(super) table: &'static str,
+    pub(in crate::cli) table: &'static str,
     /// The host that clients call it by, if somebody said so.
-    pub(super) host: Option<String>,
+    pub(in crate::cli) host: Option<String>,
     /// The files.
-    pub(super) files: IdentitySource,
+    pub(in crate::cli) files: IdentitySource,
     /// The rest; its certificate is the one in force.
-    pub(super) tls: tls::Settings,
+    pub(in crate::cli) tls: tls::Settings,
 }
 
 /// A listener's certificate that follows its files.
-pub(super) struct ServerCertificate {
+pub(in crate::cli) struct ServerCertificate {
     environment: Environment,
     acceptor: Arc<tls::Acceptor>,
     state: Mutex<State>,
@@ -101,13 +101,13 @@ impl ServerCertificate {
     ///
     /// # Errors
     /// When the certificate cannot be used.
-    pub(super) fn new(source: Source, environment: Environment) -> Result<Self, rustls::Error> {
+    pub(in crate::cli) fn new(source: Source, environment: Environment) -> Result<Self, rustls::Error> {
         let acceptor = Arc::new(tls::Acceptor::new(&source.tls)?);
         Ok(Self { environment, acceptor, state: Mutex::new(State { source, seen: None, refused: None }) })
     }
 
     /// What the listener's handshakes go by, now and later.
-    pub(super) fn acceptor(&self) -> Arc<tls::Acceptor> {
+    pub(in crate::cli) fn acceptor(&self) -> Arc<tls::Acceptor> {
         Arc::clone(&self.acceptor)
     }
 
@@ -142,6 +142,15 @@ impl ServerCertificate {
         let state = self.state();
         let why = state.refused.as_ref()?.told.clone()?;
         Some((state.source.files_in_words(), why))
+    }
+
+    /// The same for a program that has nothing but its log to tell it in.
+    pub(in crate::cli) fn follow_in_the_log(&self, now: Timestamp) {
+        match self.look(now, Instant::now()) {
+            Found::Nothing | Found::Undecided => {}
+            Found::Taken(identity) => tracing::info!(not_after = %identity.not_after(), "listen.cert: taken over"),
+            Found::Refused(why) => tracing::error!("listen.cert: {why}; the old pair stays in force"),
+        }
     }
 
     /// The same without a word. Waits on the disk, so not for an async task.
@@ -228,7 +237,7 @@ impl fmt::Display for Unusable {
     }
 }
 
-fn certified(identity: &Identity) -> Result<CertifiedKey, rustls::Error> {
+pub(in crate::cli) fn certified(identity: &Identity) -> Result<CertifiedKey, rustls::Error> {
     tls::certified_key(identity.chain.clone(), identity.key.clone_key())
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Incoming;
 
@@ -30,6 +32,8 @@ pub(super) struct OnListener {
 }
 
 impl Service for OnListener {
+    type Body = Full<Bytes>;
+
     async fn call(&self, request: Request<Incoming>, connection: &Arc<ConnInfo>) -> Reply {
         let in_force = self.live.load_full();
         in_force.endpoints.call(request, connection, &self.hosts).await

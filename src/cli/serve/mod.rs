@@ -10,7 +10,7 @@ use super::{Exit, log};
 use crate::config::{self, Environment};
 
 mod admin;
-mod certificate;
+pub(super) mod certificate;
 mod live;
 mod manager;
 mod parts;

@@ -178,16 +178,16 @@ impl Parts {
         let (counted, published) = (Arc::clone(&self.store), Arc::clone(&self.published));
         let lines = Arc::clone(&self.lines);
         let (keys, clock) = (Arc::clone(&self.keys), Arc::clone(&self.platform.clock));
+        let metrics = Arc::clone(&self.metrics);
         Operations {
-            metrics: Arc::clone(&self.metrics),
             checks: self.checks(),
-            refresh: Box::new(move |metrics| {
+            metrics: Box::new(move || {
                 metrics.replay_entries.set(i64::try_from(counted.live_entries()).unwrap_or(i64::MAX));
                 let count = |lost: u64| i64::try_from(lost).unwrap_or(i64::MAX);
                 metrics.audit_lines_lost.set(count(lines.lost()));
                 lines.places().for_each(|(place, is_writable)| metrics.audit_writable(place, is_writable));
                 metrics.audit_store_lines_lost.set(count(lines.in_store().map_or(0, LineWriter::lost)));
-                signing_keys::show(&keys, metrics, clock.now());
+                signing_keys::show(&keys, &metrics, clock.now());
                 let fetches = published.fetches();
                 metrics.jwks_fetches(fetches.succeeded, fetches.failed);
                 metrics.forget_crls();
@@ -196,6 +196,7 @@ impl Parts {
                         metrics.crl_next_update(group.name(), report::seconds(next_update));
                     }
                 }
+                metrics.render()
             }),
         }
     }

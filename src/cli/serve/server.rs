@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -225,6 +227,8 @@ fn others(own: &str, other: Option<&str>) -> Hosts {
 }
 
 impl Service for Operations {
+    type Body = Full<Bytes>;
+
     async fn call(&self, request: Request<Incoming>, _: &Arc<ConnInfo>) -> net::Reply {
         Self::call(self, &request)
     }

@@ -179,7 +179,7 @@ fn of_the_admin_listener_who_may_come_in_changes_while_it_runs_and_nothing_else(
         ("listen.admin.crl", false),
         ("listen.admin.cert", false),
     ] {
-        assert_eq!(keys::is_live(path), is_live, "{path}");
+        assert_eq!(keys::SERVER.is_live(path), is_live, "{path}");
     }
 }
 

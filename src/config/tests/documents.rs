@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::super::guard::GUARD;
 use super::keys::{Fallback, KEYS};
 use super::*;
 
@@ -79,7 +80,7 @@ fn what_is_shown_names_each_origin() {
 
 #[test]
 fn the_schema_has_a_place_for_every_key() {
-    let schema = schema();
+    let schema = schema(&keys::SERVER);
     for key in KEYS {
         let parts = key.path.split('.');
         let found = parts.fold(&schema, |at, part| if part == "N" { &at["items"] } else { &at["properties"][part] });
@@ -91,12 +92,12 @@ fn the_schema_has_a_place_for_every_key() {
 
 #[test]
 fn what_may_change_while_the_server_runs_are_keys() {
-    for live in keys::LIVE {
+    for live in keys::SERVER.live {
         let named = |key: &keys::Key| key.path == *live || (live.ends_with('.') && key.path.starts_with(live));
         assert!(KEYS.iter().any(named), "{live}");
     }
     for (path, live) in [("trust.12.crl", true), ("limits.connections", true), ("tokens.algorithm", false)] {
-        assert_eq!(keys::is_live(path), live, "{path}");
+        assert_eq!(keys::SERVER.is_live(path), live, "{path}");
     }
 }
 
@@ -115,22 +116,32 @@ fn a_change_says_what_was_and_what_is() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test that may rewrite what it compares")]
 fn the_documentation_has_the_table_of_all_keys() {
+    has_table("docs/configuration.md", &table(KEYS, |path| Some(keys::SERVER.is_live(path))));
+}
+
+#[test]
+fn the_documentation_has_the_table_of_all_keys_of_the_guard() {
+    has_table("docs/guard.md", &table(GUARD.keys, |_| None));
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test that may rewrite what it compares")]
+fn has_table(document: &str, table: &str) {
     const BEGIN: &str = "<!-- keys -->\n";
     const END: &str = "<!-- end of keys -->";
-    let file = root().join("docs/configuration.md");
+    let file = root().join(document);
     let text = std::fs::read_to_string(&file).expect("read");
     let (before, rest) = text.split_once(BEGIN).expect("the beginning of the table");
     let (documented, after) = rest.split_once(END).expect("the end of the table");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&file, [before, BEGIN, &table(), END, after].concat()).expect("written");
+        std::fs::write(&file, [before, BEGIN, table, END, after].concat()).expect("written");
         return;
     }
-    assert_eq!(documented, table(), "run this test with UPDATE_GOLDEN=1 to write the table");
+    assert_eq!(documented, table, "run this test with UPDATE_GOLDEN=1 to write the table");
 }
 
-fn table() -> String {
+/// Where a running program takes some of the values, there is a column for it.
+fn table(keys: &[keys::Key], is_live: impl Fn(&str) -> Option<bool>) -> String {
     let row = |key: &keys::Key| {
         let fallback = match key.fallback {
             Fallback::Derived(words) => words.to_owned(),
@@ -138,9 +149,10 @@ fn table() -> String {
             Fallback::Is(text) => format!("`{text}`"),
             Fallback::Required => "**required**".to_owned(),
         };
-        let taken = if keys::is_live(key.path) { "at once" } else { "restart" };
-        format!("| `{}` | {} | {} | {} | {} |\n", key.path, key.kind, fallback, taken, key.meaning)
+        let taken = is_live(key.path).map_or("", |is_live| if is_live { " at once |" } else { " restart |" });
+        format!("| `{}` | {} | {} |{} {} |\n", key.path, key.kind, fallback, taken, key.meaning)
     };
-    let rows: String = KEYS.iter().map(row).collect();
-    format!("| key | what may stand there | without it | new value | what it means |\n|---|---|---|---|---|\n{rows}")
+    let rows: String = keys.iter().map(row).collect();
+    let (heading, line) = if is_live("").is_some() { (" new value |", "---|") } else { ("", "") };
+    format!("| key | what may stand there | without it |{heading} what it means |\n|---|---|---|{line}---|\n{rows}")
 }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod documents;
+mod guard;
 mod overlays;
 mod together;
 mod wrong;

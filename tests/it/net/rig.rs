@@ -100,6 +100,8 @@ impl Observer for Seen {
 struct Mirror;
 
 impl Service for Mirror {
+    type Body = Full<Bytes>;
+
     async fn call(&self, request: Request<Incoming>, connection: &Arc<ConnInfo>) -> Reply {
         let body = match request.uri().path() {
             "/big" => "x".repeat(8 << 20),

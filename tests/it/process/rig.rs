@@ -81,6 +81,11 @@ failed_auth_per_address = "off"
         self.write("certbind.toml", &text);
     }
 
+    /// Lets every user of the machine look into the folder.
+    pub(crate) fn open_to_all(&self) {
+        fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -119,7 +124,7 @@ failed_auth_per_address = "off"
 
     /// `certbind serve` as a service manager starts it (sd_listen_fds(3)): what is its standard input becomes the socket that
     /// is handed over, under these names. The shell is replaced by it, so that the process is the one that is named.
-    pub(super) fn serve_on_socket(&self, names: &str) -> Command {
+    pub(crate) fn serve_on_socket(&self, names: &str) -> Command {
         let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
         let serve = self.serve();
         let mut command = Command::new("/bin/sh");
@@ -254,6 +259,29 @@ impl Process {
         let port = dev["issuer"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
         process.address = SocketAddr::from(([127, 0, 0, 1], port));
         (process, dev)
+    }
+
+    /// Starts `guard` and waits until it is ready.
+    pub(crate) fn guarding(mut command: Command) -> Self {
+        let mut process = Self::spawn(&mut command, Stdio::null());
+        process.wait("ready line", |process| {
+            let stderr = process.stderr();
+            let Some(line) = stderr.lines().rev().find(|line| line.contains(r#""message":"ready""#)) else {
+                return false;
+            };
+            let ready: Value = serde_json::from_str(line).unwrap();
+            process.ops = ready["ops"].as_str().unwrap().parse().unwrap();
+            true
+        });
+        process
+    }
+
+    /// Starts another program and waits until it listens at this address.
+    pub(crate) fn listening(command: &mut Command, address: SocketAddr) -> Self {
+        let mut process = Self::spawn(command, Stdio::null());
+        process.address = address;
+        process.wait("listener", |process| std::net::TcpStream::connect(process.address).is_ok());
+        process
     }
 
     fn spawn(command: &mut Command, stdin: Stdio) -> Self {

@@ -176,6 +176,16 @@ fn rfc9440_4_any_other_header_that_forwards_a_certificate_is_refused_not_ignored
 }
 
 #[test]
+fn rfc9440_4_where_none_is_forwarded_no_header_may_say_so() {
+    for known in KNOWN {
+        for name in [known.to_owned(), known.replace('-', "_"), known.to_uppercase()] {
+            assert_eq!(none(["accept", &name]), Err(ForwardedFault::OtherHeader), "{name}");
+        }
+    }
+    assert_eq!(none(["accept", "authorization", "x-client"]), Ok(()));
+}
+
+#[test]
 fn a_client_without_a_certificate_is_one_without() {
     for format in Format::ALL {
         assert!(read(format, &[("accept", "*/*")]).unwrap().is_none(), "{format:?}");

@@ -1,0 +1,366 @@
+//! `certbind guard`: from its configuration to a running guard.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use certbind_proto::entropy::{Entropy, OsEntropy};
+use certbind_proto::time::{Clock, SystemClock};
+use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier, Polling, Revocation};
+use certbind_verify::{Demand, Freshness, Keys, Memory, Policy, Requirement, WhenStale};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::poll::Poll;
+use super::serve::certificate::{ServerCertificate, Source as CertificateSource, certified};
+use super::{Exit, log, serve, trust_files};
+use crate::audit::{AuditFile, Durability, LineWriter};
+use crate::config::{
+    self, CertificateFrom, Environment, GuardConfig, GuardFiles, GuardListener, GuardMode, GuardOpened, GuardTls,
+    Identity, Sources, TrustFiles,
+};
+use crate::guard::auth_request::{self, Naming};
+use crate::guard::ext_authz::{self, Source};
+use crate::guard::{Caller, Guard, Metrics, Route};
+use crate::http::ops::{Check, Operations};
+use crate::net::{self, Capacity, Listener, Others, Transport, tls};
+
+/// How many connections the operations listener takes.
+const MAX_OPS_CONNECTIONS: usize = 64;
+
+/// How long the issuer may take at the start. A guard that starts without it denies everything until it comes.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// Proxies send what their clients sent, with a certificate on top.
+const HEADER_BYTES: u32 = 64 * 1024;
+
+/// A proxy asks many questions over one connection, and gives many up when its clients go away.
+const STREAMS: u32 = 1000;
+
+/// Where the configuration is, and what is said over it.
+#[derive(Debug, clap::Args)]
+pub(super) struct GuardArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/certbind/guard.toml")]
+    config: PathBuf,
+    /// Set one key, over file and environment: --set listen.mode=ext-authz
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Where the proxy asks, over listen.address
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// How the proxy asks, over listen.mode
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
+    /// How the proxy forwards its client's certificate, over listen.certificate_from
+    #[arg(long, value_name = "FORMAT")]
+    cert_from: Option<String>,
+    /// The issuer, over issuer
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// Say what is wrong with the configuration, and do nothing else
+    #[arg(long)]
+    check: bool,
+}
+
+impl GuardArgs {
+    fn sources(&self, environment: &Environment) -> Sources {
+        let over = [
+            ("listen.address", &self.listen),
+            ("listen.mode", &self.mode),
+            ("listen.certificate_from", &self.cert_from),
+            ("issuer", &self.issuer),
+        ];
+        let over = over.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?)));
+        let set = self.set.iter().cloned().chain(over).collect();
+        Sources { file: self.config.clone(), environment: environment.clone(), set }
+    }
+}
+
+/// Runs the guard until it is told to stop.
+///
+/// # Errors
+/// When something that it needs cannot be had. An invalid configuration is [`Exit::Invalid`].
+pub(super) fn run(args: &GuardArgs, environment: &Environment) -> anyhow::Result<Exit> {
+    let opened = match config::open_guard(&args.sources(environment), SystemClock.now()) {
+        Ok(opened) => opened,
+        Err(rejected) => return Ok(super::config::refuse(&rejected, &mut io::stderr())?),
+    };
+    if args.check {
+        opened.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        return Ok(Exit::Done);
+    }
+    let _log = log::start(opened.config.log.format, opened.config.log.level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let _survived = serve::survive_signals()?;
+        let running = Running::start(opened, environment).await?;
+        serve::until_told_to_stop().await?;
+        tracing::info!("stopping: no new connections, waiting for questions in flight");
+        running.stop().await;
+        Ok(Exit::Done)
+    })
+}
+
+/// A running guard.
+struct Running {
+    stop: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    lines: Arc<LineWriter>,
+    _files: Option<Poll>,
+}
+
+impl Running {
+    async fn start(opened: GuardOpened, environment: &Environment) -> anyhow::Result<Self> {
+        let GuardOpened { config, files, warnings, .. } = opened;
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
+        let lines = Arc::new(lines(&config, clock.clone(), entropy.clone())?);
+        let metrics = Arc::new(Metrics::default());
+        let verifier = verifier(&config, &files)?;
+        let guard = Arc::new(Guard {
+            routes: routes(&config),
+            verifier: verifier.clone(),
+            clock: clock.clone(),
+            entropy,
+            audit: lines.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let Front { listener, caller, transport, followed } = front(&config, files.tls, environment)?;
+        let ops = config.ops.as_ref().map(|ops| Listener::bind(ops.address)).transpose();
+        let ops = ops.context("cannot listen at listen.ops.address")?;
+        let (address, ops_address) = (listener.local_address(), ops.as_ref().map(Listener::local_address));
+
+        let mut running = Self { stop: watch::Sender::new(false), listeners: JoinSet::new(), lines, _files: followed };
+        running.serve_proxies(&config, guard, (listener, caller, transport));
+        if let Some(ops) = ops {
+            running.serve_operations(ops, &config, &metrics, &verifier);
+        }
+        if !tokio::time::timeout(FIRST_LOOK, verifier.warm_up(clock.now())).await.unwrap_or(false) {
+            tracing::warn!(
+                issuer = config.issuer.as_str(),
+                "the issuer cannot be reached: every request is denied until it can"
+            );
+        }
+        let ops = ops_address.map(tracing::field::display);
+        match &config.listen {
+            GuardListener::Unix { path, .. } => tracing::info!(socket = %path.display(), ops, "ready"),
+            GuardListener::Tls(_) => tracing::info!(%address, ops, "ready"),
+        }
+        Ok(running)
+    }
+
+    fn serve_proxies(
+        &mut self,
+        config: &GuardConfig,
+        guard: Arc<Guard>,
+        (listener, caller, transport): (Listener, Caller, Transport),
+    ) {
+        let settings = net::Settings {
+            name: "guard".into(),
+            transport,
+            connections: Capacity::new(net::affordable_connections(config.limits.connections)),
+            limits: Arc::new(ArcSwap::from_pointee(limits(config))),
+            observer: Arc::new(()),
+        };
+        let stop = self.stop.subscribe();
+        match (config.mode, &config.certificate_from) {
+            (GuardMode::ExtAuthz, from) => {
+                let source = match from {
+                    CertificateFrom::Envoy => Source::Connection,
+                    CertificateFrom::Header(forwarding) => Source::Header(forwarding.clone()),
+                };
+                let door = ext_authz::Door { guard, caller, source };
+                self.listeners.spawn(listener.serve(settings, Arc::new(door), stop));
+            }
+            (mode, CertificateFrom::Header(forwarding)) => {
+                let naming = match mode {
+                    GuardMode::ForwardAuth => Naming::ForwardAuth,
+                    GuardMode::AuthRequest | GuardMode::ExtAuthz => Naming::AuthRequest,
+                };
+                let door = auth_request::Door { guard, caller, naming, forwarding: forwarding.clone() };
+                self.listeners.spawn(listener.serve(settings, Arc::new(door), stop));
+            }
+            // The configuration does not let this through.
+            (_, CertificateFrom::Envoy) => {}
+        }
+    }
+
+    fn serve_operations(
+        &mut self,
+        listener: Listener,
+        config: &GuardConfig,
+        metrics: &Arc<Metrics>,
+        verifier: &OnlineVerifier,
+    ) {
+        let settings = net::Settings {
+            name: "ops".into(),
+            transport: Transport::Plain,
+            connections: Capacity::new(MAX_OPS_CONNECTIONS),
+            limits: Arc::new(ArcSwap::from_pointee(limits(config))),
+            observer: Arc::new(()),
+        };
+        let (metrics, keys) = (Arc::clone(metrics), verifier.offline().keys().clone());
+        let is_ready = move || keys.set(SystemClock.now()).is_some();
+        let operations = Operations {
+            metrics: Box::new(move || metrics.text()),
+            checks: vec![Check { name: "keys", ready: Box::new(is_ready) }],
+        };
+        self.listeners.spawn(listener.serve(settings, Arc::new(operations), self.stop.subscribe()));
+    }
+
+    async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.listeners.join_next().await.is_some() {}
+        let lines = self.lines;
+        // An error means that the process ends.
+        let _ = tokio::task::spawn_blocking(move || lines.finish()).await;
+    }
+}
+
+fn lines(config: &GuardConfig, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> anyhow::Result<LineWriter> {
+    Ok(match &config.log.audit {
+        config::Audit::Log => LineWriter::to_stream(io::stderr(), clock, &*entropy)?,
+        config::Audit::File(path) => {
+            let file = AuditFile::open(path.clone(), Arc::clone(&entropy));
+            let file = file.with_context(|| format!("cannot write the audit log {}", path.display()))?;
+            LineWriter::to_file(file, Durability::BestEffort, clock, &*entropy)?
+        }
+    })
+}
+
+fn routes(config: &GuardConfig) -> Vec<Route> {
+    let route = |route: &config::GuardRoute| Route {
+        methods: route.methods.clone(),
+        path: route.path.clone(),
+        demand: Demand {
+            audience: Some(route.audience.clone()),
+            binding: if route.is_binding_required { Requirement::Required } else { Requirement::WhenBound },
+            max_age: route.max_age,
+            scope: route.scope.clone(),
+        },
+    };
+    config.routes.iter().map(route).collect()
+}
+
+fn verifier(config: &GuardConfig, files: &GuardFiles) -> anyhow::Result<OnlineVerifier> {
+    let mut audiences: Vec<String> = config.routes.iter().map(|route| route.audience.clone()).collect();
+    audiences.sort();
+    audiences.dedup();
+    let settings = certbind_verify::Settings {
+        audiences,
+        clock_skew: config.clock_skew,
+        ..certbind_verify::Settings::new(config.issuer.as_str(), "")
+    };
+    let roots = match &config.ca {
+        Some(_) => files.roots.clone(),
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    let when_stale = if config.revocation.is_denied_when_stale { WhenStale::Deny } else { WhenStale::Accept };
+    let polling = Polling {
+        every: config.revocation.poll,
+        policy: Policy { max_age: config.revocation.max_age, when_stale },
+        ..Polling::default()
+    };
+    let fetch = fetch::Settings {
+        freshness: Freshness { stale_limit: config.offline, ..Keys::FRESHNESS },
+        revocation: Revocation::Polled(polling),
+        // The issuer is the operator's choice, and mostly next door.
+        ..fetch::Settings::new(roots, AddressPolicy::AllowPrivate)
+    };
+    let verifier = OnlineVerifier::new(settings, fetch).context("tokens cannot be verified")?;
+    Ok(verifier.with_memory(Memory::of_bytes(config.memory_bytes)))
+}
+
+fn limits(config: &GuardConfig) -> net::Limits {
+    net::Limits {
+        handshake: config.limits.handshake_timeout,
+        header: config.limits.header_timeout,
+        idle: config.limits.idle_timeout,
+        drain: config.limits.drain_timeout,
+        header_bytes: HEADER_BYTES,
+        streams: STREAMS,
+        abandoned: u32::MAX,
+        ..net::Limits::default()
+    }
+}
+
+/// What proxies meet.
+struct Front {
+    listener: Listener,
+    caller: Caller,
+    transport: Transport,
+    followed: Option<Poll>,
+}
+
+fn front(
+    config: &GuardConfig,
+    files: Option<(Identity, TrustFiles)>,
+    environment: &Environment,
+) -> anyhow::Result<Front> {
+    match (&config.listen, files) {
+        (GuardListener::Tls(own), Some(files)) => over_tls(own, files, environment),
+        (GuardListener::Tls(_), None) => anyhow::bail!("the guard has no certificate"),
+        (GuardListener::Unix { path, users }, _) => {
+            let listener = Listener::bind_unix_for(path, Others::LetIn).context("the guard has no socket")?;
+            let own = listener.uid();
+            let named: Vec<u32> = users.iter().map(|user| uid_of(user)).collect::<anyhow::Result<_>>()?;
+            let caller = Caller::Users(own.into_iter().chain(named).collect());
+            let transport = if config.mode == GuardMode::ExtAuthz { Transport::PlainHttp2 } else { Transport::Plain };
+            Ok(Front { listener, caller, transport, followed: None })
+        }
+    }
+}
+
+/// Certificate, key, anchors and lists are followed in their files.
+fn over_tls(
+    own: &GuardTls,
+    (identity, files): (Identity, TrustFiles),
+    environment: &Environment,
+) -> anyhow::Result<Front> {
+    let trust = trust_files::of_proxies(&own.trust, files, environment, SystemClock.now())?;
+    let source = CertificateSource {
+        listener: "guard",
+        table: "listen",
+        host: None,
+        files: own.identity.clone(),
+        tls: tls::Settings {
+            certificate: certified(&identity)?,
+            client_certificate: tls::ClientCertificate::Required,
+            min_version: tls::TlsVersion::Tls12,
+            resumption: tls::Resumption::Off,
+            suites: tls::Suites::Default,
+        },
+    };
+    let certificate = ServerCertificate::new(source, environment.clone())?;
+    let transport = Transport::Tls(certificate.acceptor());
+    let followed_trust = Arc::clone(&trust);
+    let followed = Poll::start("guard-files", move || {
+        certificate.follow_in_the_log(SystemClock.now());
+        match followed_trust.refresh(SystemClock.now()) {
+            Ok(crate::authn::trust::Refreshed::Changed) => tracing::info!("listen.ca: taken over"),
+            Ok(crate::authn::trust::Refreshed::Unchanged) => {}
+            Err(fault) => tracing::error!("listen.ca: {fault}; the old state stays in force"),
+        }
+    })?;
+    let listener = Listener::bind(own.address).with_context(|| format!("cannot listen at {}", own.address))?;
+    let caller = Caller::Certificate { trust, allow: own.allow.clone() };
+    Ok(Front { listener, caller, transport, followed: Some(followed) })
+}
+
+/// The number of a user, by name or as it is.
+fn uid_of(user: &str) -> anyhow::Result<u32> {
+    if let Ok(uid) = user.parse() {
+        return Ok(uid);
+    }
+    let users = fs::read_to_string(Path::new("/etc/passwd")).context("listen.users: no users are known by name")?;
+    let found = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(user)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    });
+    found.with_context(|| format!("listen.users: there is no user {user} in /etc/passwd; write its number"))
+}

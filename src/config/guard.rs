@@ -1,0 +1,529 @@
+//! The configuration of `certbind guard`: a file of its own, read by the same rules as the server's.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use certbind_proto::forwarded::{Format, Forwarding};
+use certbind_proto::scope::Scope;
+use certbind_proto::subject::Subject;
+use certbind_proto::time::Timestamp;
+use rustls_pki_types::CertificateDer;
+
+use super::admin::AdminTrust;
+use super::check::Draft;
+use super::checker::Checker;
+use super::fault::{Concern, Fault};
+use super::identity::Identity;
+use super::keys::{Fallback, Key, Kind, Schema};
+use super::load::{Loader, TrustFiles};
+use super::origin::Sources;
+use super::raw::RawConfig;
+use super::reference::Reference;
+use super::settings::{Audit, IdentitySource, LogFormat, LogLevel, OpsListener};
+use super::show::Effective;
+use super::url::Issuer;
+use super::value::{self, shown};
+use super::{Rejected, collected};
+
+/// What the guard asks a proxy to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardMode {
+    /// nginx' `auth_request`.
+    AuthRequest,
+    /// Envoy's `ext_authz`, over gRPC.
+    ExtAuthz,
+    /// `forwardAuth` of Traefik and Caddy.
+    ForwardAuth,
+}
+
+impl GuardMode {
+    const NAMES: &'static [&'static str] = &["auth-request", "ext-authz", "forward-auth"];
+
+    fn named(text: &str) -> Option<Self> {
+        match text {
+            "auth-request" => Some(Self::AuthRequest),
+            "ext-authz" => Some(Self::ExtAuthz),
+            "forward-auth" => Some(Self::ForwardAuth),
+            _ => None,
+        }
+    }
+}
+
+/// Where the client's certificate stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateFrom {
+    /// In what Envoy says of its connection.
+    Envoy,
+    /// In a header.
+    Header(Forwarding),
+}
+
+/// The finished values.
+#[derive(Clone, Debug)]
+pub struct GuardConfig {
+    /// The one issuer whose tokens are good.
+    pub issuer: Issuer,
+    /// Who may vouch for its host; without one, the authorities of the system.
+    pub ca: Option<Reference>,
+    /// How far the issuer's clock may be off.
+    pub clock_skew: Duration,
+    /// How long the issuer's keys serve while it cannot be reached.
+    pub offline: Duration,
+    /// How many bytes tokens are remembered in.
+    pub memory_bytes: usize,
+    /// Where proxies ask.
+    pub listen: GuardListener,
+    /// What a proxy asks.
+    pub mode: GuardMode,
+    /// Where the client's certificate stands.
+    pub certificate_from: CertificateFrom,
+    /// The operator's own listener.
+    pub ops: Option<OpsListener>,
+    /// How it is learnt what was revoked.
+    pub revocation: GuardRevocation,
+    /// What each route demands; one at least.
+    pub routes: Vec<GuardRoute>,
+    /// Bounds on connections.
+    pub limits: GuardLimits,
+    /// How the log is written.
+    pub log: GuardLog,
+}
+
+/// Where proxies ask, and how they prove that they are proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuardListener {
+    /// A Unix socket.
+    Unix {
+        /// Where.
+        path: PathBuf,
+        /// Who may ask beside the guard's own user and root: names or numbers.
+        users: Vec<String>,
+    },
+    /// Mutual TLS.
+    Tls(Box<GuardTls>),
+}
+
+/// Mutual TLS with a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardTls {
+    /// Where.
+    pub address: SocketAddr,
+    /// The guard's certificate and key.
+    pub identity: IdentitySource,
+    /// Who may vouch for proxies.
+    pub trust: AdminTrust,
+    /// The names of proxies; one at least.
+    pub allow: Vec<Subject>,
+}
+
+/// How it is learnt what was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardRevocation {
+    /// Between two polls of the issuer's list.
+    pub poll: Duration,
+    /// How old the list may be.
+    pub max_age: Duration,
+    /// Whether every token is denied when it is older.
+    pub is_denied_when_stale: bool,
+}
+
+/// What a route demands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardRoute {
+    /// Its methods; none for all.
+    pub methods: Vec<String>,
+    /// Its path, with all below it.
+    pub path: String,
+    /// The resource that its tokens are for.
+    pub audience: String,
+    /// The scope that they must have.
+    pub scope: Scope,
+    /// Whether they must be bound.
+    pub is_binding_required: bool,
+    /// How old they may be.
+    pub max_age: Option<Duration>,
+}
+
+/// Bounds on connections of proxies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardLimits {
+    /// How many are open at once.
+    pub connections: usize,
+    /// From the accepted connection to the end of the handshake.
+    pub handshake_timeout: Duration,
+    /// From the first byte of a question to the end of its head.
+    pub header_timeout: Duration,
+    /// From one question to the next.
+    pub idle_timeout: Duration,
+    /// From the signal to stop to the end of the last question.
+    pub drain_timeout: Duration,
+}
+
+/// How the log is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardLog {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The least that is written.
+    pub level: LogLevel,
+    /// Where denials go.
+    pub audit: Audit,
+}
+
+/// What stands in the files that the configuration names.
+#[derive(Debug)]
+pub struct GuardFiles {
+    /// The authorities that may vouch for the issuer, when a file names them.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// The guard's certificate and who vouches for proxies, where it speaks TLS.
+    pub tls: Option<(Identity, TrustFiles)>,
+}
+
+/// A guard's configuration that may be used, with its files.
+#[derive(Debug)]
+pub struct GuardOpened {
+    /// The finished values.
+    pub config: GuardConfig,
+    /// What stands in the files.
+    pub files: GuardFiles,
+    /// What is odd about it, as text.
+    pub warnings: Vec<String>,
+    /// Each value that holds, and where it comes from.
+    pub effective: Effective,
+}
+
+/// Checks a guard's configuration and reads the files that it names.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn open_guard(sources: &Sources, now: Timestamp) -> Result<GuardOpened, Rejected> {
+    let (raw, complaints) = RawConfig::read(sources, &GUARD);
+    let mut checker = Checker { raw: &raw, draft: Draft::default() };
+    let config = checker.guard();
+    let mut draft = checker.draft;
+    let named = std::mem::take(&mut draft.named);
+    let mut loader = Loader { raw: &raw, draft: &mut draft, environment: &sources.environment, now };
+    loader.folders(&named);
+    let files = config.as_ref().and_then(|config| loader.guard(config));
+    let rejected = collected(complaints, draft);
+    match (config, files) {
+        (Some(config), Some(files)) if rejected.complaints.is_empty() => Ok(GuardOpened {
+            config,
+            files,
+            warnings: rejected.warnings.iter().map(ToString::to_string).collect(),
+            effective: Effective::of(&raw, |_| None),
+        }),
+        _ => Err(rejected),
+    }
+}
+
+impl Loader<'_> {
+    fn guard(&mut self, config: &GuardConfig) -> Option<GuardFiles> {
+        let roots = config.ca.as_ref().map_or(Some(Vec::new()), |ca| self.roots("ca", ca));
+        let tls = match &config.listen {
+            GuardListener::Unix { .. } => Some(None),
+            GuardListener::Tls(tls) => {
+                let identity = self.identity(LISTEN, &tls.identity);
+                let trust = self.trust(LISTEN, &tls.trust.ca, &tls.trust.crl);
+                identity.zip(trust).map(Some)
+            }
+        };
+        Some(GuardFiles { roots: roots?, tls: tls? })
+    }
+}
+
+pub(super) const LISTEN: &str = "listen";
+const ALLOW: &str = "listen.allow";
+
+impl Checker<'_> {
+    fn guard(&mut self) -> Option<GuardConfig> {
+        let issuer = self.parsed("issuer", |text| Issuer::parse(text).map_err(Fault::Url));
+        let ca = self.derived("ca", Some(None), |checker, path| checker.reference(path).map(Some));
+        let clock_skew = self.duration("clock_skew");
+        let offline = self.duration("offline");
+        let memory_bytes = self.size("memory_bytes");
+        let mode = self.word("listen.mode", GuardMode::named);
+        let certificate_from = self.certificate_from(mode);
+        let listen = self.guard_listener();
+        let ops = self.optional("listen.ops", Self::ops);
+        let revocation = self.guard_revocation();
+        let routes = self.each("route", Self::route);
+        if self.raw.rows("route") == 0 {
+            self.complain("route", Fault::NoRoute);
+        }
+        let (limits, log) = (self.guard_limits(), self.guard_log());
+        Some(GuardConfig {
+            issuer: issuer?,
+            ca: ca?,
+            clock_skew: clock_skew?,
+            offline: offline?,
+            memory_bytes: memory_bytes?,
+            listen: listen?,
+            mode: mode?,
+            certificate_from: certificate_from?,
+            ops: ops?,
+            revocation: revocation?,
+            routes: routes?,
+            limits: limits?,
+            log: log?,
+        })
+    }
+
+    fn guard_listener(&mut self) -> Option<GuardListener> {
+        let folder = self.raw.folder();
+        let address = self.parsed("listen.address", |text| match text.strip_prefix("unix:") {
+            Some(path) if !path.trim().is_empty() => Ok(Err(folder.join(path))),
+            Some(_) => Err(Fault::AdminAddress { value: shown(text) }),
+            None => value::address(text).map(Ok).map_err(|_| Fault::AdminAddress { value: shown(text) }),
+        });
+        match address? {
+            Ok(address) => self.guard_tls(address),
+            Err(path) => self.guard_socket(path),
+        }
+    }
+
+    fn guard_socket(&mut self, path: PathBuf) -> Option<GuardListener> {
+        for key in ["cert", "key", "ca", "crl"].map(|key| format!("{LISTEN}.{key}")) {
+            if self.raw.value(&key).is_some() {
+                self.complain(&key, Fault::BesideSocket);
+            }
+        }
+        if self.raw.rows(ALLOW) > 0 {
+            self.complain(&format!("{ALLOW}.0"), Fault::BesideSocket);
+        }
+        Some(GuardListener::Unix { path, users: self.texts("listen.users")? })
+    }
+
+    fn guard_tls(&mut self, address: SocketAddr) -> Option<GuardListener> {
+        if self.raw.value("listen.users").is_some() {
+            self.complain("listen.users", Fault::BesideTls);
+        }
+        let (certificate, key) = (self.reference("listen.cert"), self.reference("listen.key"));
+        let ca = self.reference("listen.ca");
+        let crl = self.derived("listen.crl", Some(Vec::new()), Self::references);
+        let allow = self.each(ALLOW, |checker, table| checker.name_of(table));
+        if self.raw.rows(ALLOW) == 0 {
+            self.complain(LISTEN, Fault::NoProxy);
+        }
+        let identity = IdentitySource { certificate: certificate?, key: key? };
+        let trust = AdminTrust { ca: ca?, crl: crl? };
+        Some(GuardListener::Tls(Box::new(GuardTls { address, identity, trust, allow: allow? })))
+    }
+
+    /// One format, and for Envoy alone what it says by itself.
+    fn certificate_from(&mut self, mode: Option<GuardMode>) -> Option<CertificateFrom> {
+        let word =
+            self.word("listen.certificate_from", |text| CERTIFICATE_FROM.iter().copied().find(|own| *own == text))?;
+        let Some(format) = Format::ALL.into_iter().find(|format| format.as_str() == word) else {
+            if mode.is_some_and(|mode| mode != GuardMode::ExtAuthz) {
+                self.complain("listen.certificate_from", Fault::NeedsOther { other: "listen.mode = \"ext-authz\"" });
+            }
+            if self.raw.value("listen.certificate_header").is_some() {
+                self.complain("listen.certificate_header", Fault::HeaderFixed);
+            }
+            return Some(CertificateFrom::Envoy);
+        };
+        let usual = Some(Forwarding::new(format));
+        let forwarding = self.derived("listen.certificate_header", usual, |checker, path| {
+            checker.parsed(path, |text| Forwarding::in_header(format, text).ok_or(Fault::HeaderFixed))
+        });
+        forwarding.map(CertificateFrom::Header)
+    }
+
+    fn guard_revocation(&mut self) -> Option<GuardRevocation> {
+        let (poll, max_age) = (self.duration("revocation.poll"), self.duration("revocation.max_age"));
+        let stale = self.word("revocation.when_stale", |text| match text {
+            "deny" => Some(true),
+            "accept" => Some(false),
+            _ => None,
+        });
+        if stale == Some(false) {
+            self.warn("revocation.when_stale", Concern::StaleAccepted);
+        }
+        Some(GuardRevocation { poll: poll?, max_age: max_age?, is_denied_when_stale: stale? })
+    }
+
+    fn route(&mut self, table: &str) -> Option<GuardRoute> {
+        let at = |key: &str| format!("{table}.{key}");
+        let methods = self.texts(&at("methods"));
+        if let Some(method) = methods.iter().flatten().find(|method| !is_method(method)) {
+            self.complain(&at("methods"), Fault::NotAMethod { value: shown(method) });
+        }
+        let path = self.parsed(&at("path"), |text| match text.starts_with('/') && !text.contains(['?', '#', '%']) {
+            true => Ok(text.to_owned()),
+            false => Err(Fault::NotARoute { value: shown(text) }),
+        });
+        let audience = self.parsed(&at("audience"), |text| {
+            text.parse::<certbind_proto::resource::Resource>()
+                .map_err(Fault::Resource)
+                .map(|own| own.as_str().to_owned())
+        });
+        let scope = self.parsed(&at("scope"), |text| text.parse().map_err(Fault::Scope));
+        let binding = self.word(&at("binding"), |text| match text {
+            "required" => Some(true),
+            "optional" => Some(false),
+            _ => None,
+        });
+        if binding == Some(false) {
+            self.warn(&at("binding"), Concern::UnboundTokens);
+        }
+        let max_age = self.duration_or_off(&at("max_age"));
+        Some(GuardRoute {
+            methods: methods?,
+            path: path?,
+            audience: audience?,
+            scope: scope?,
+            is_binding_required: binding?,
+            max_age: max_age?,
+        })
+    }
+
+    fn guard_limits(&mut self) -> Option<GuardLimits> {
+        let connections = self.size("limits.connections");
+        let handshake_timeout = self.duration("limits.handshake_timeout");
+        let header_timeout = self.duration("limits.header_timeout");
+        let idle_timeout = self.duration("limits.idle_timeout");
+        let drain_timeout = self.duration("limits.drain_timeout");
+        Some(GuardLimits {
+            connections: connections?,
+            handshake_timeout: handshake_timeout?,
+            header_timeout: header_timeout?,
+            idle_timeout: idle_timeout?,
+            drain_timeout: drain_timeout?,
+        })
+    }
+
+    fn guard_log(&mut self) -> Option<GuardLog> {
+        let format = self.word("log.format", LogFormat::named);
+        let level = self.word("log.level", LogLevel::named);
+        Some(GuardLog { format: format?, level: level?, audit: self.audit_target()? })
+    }
+}
+
+/// A method as RFC 9110 §9.1 writes them: they have a case, and all that there are have this one.
+fn is_method(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+}
+
+const CERTIFICATE_FROM: &[&str] = &["alb", "envoy", "haproxy", "nginx", "rfc9440", "traefik", "xfcc"];
+
+/// The configuration of the guard.
+pub static GUARD: Schema =
+    Schema { title: "guard.toml", keys: GUARD_KEYS, live: &[], optional_tables: &["listen.ops"] };
+
+const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
+    Key { path, kind, fallback, meaning }
+}
+
+const fn span(from: u64, to: u64) -> Kind {
+    Kind::Duration(Duration::from_secs(from), Duration::from_secs(to))
+}
+
+use Fallback::{Derived, Is, Required};
+
+/// What holds when a key of one kind of listener is not there.
+const OF_TLS: Fallback = Derived("required where the address is no Unix socket");
+const ONE_NAME: Fallback = Derived("exactly one of the five names is required");
+
+/// Every key of a guard's file, in the order in which it shows them.
+const GUARD_KEYS: &[Key] = &[
+    key("issuer", Kind::Issuer, Required, "the one issuer whose tokens are good, as it stands in them"),
+    key("ca", Kind::Reference, Derived("the authorities of the system"), "who may vouch for the issuer's host"),
+    key("clock_skew", span(0, 60), Is("30s"), "how far the issuer's clock may be off"),
+    key(
+        "offline",
+        span(0, 7 * 86_400),
+        Is("24h"),
+        "how long the issuer's keys serve while it cannot be reached; after that everything is denied",
+    ),
+    key(
+        "memory_bytes",
+        Kind::Integer(1 << 20, 1 << 32),
+        Is("67108864"),
+        "how many bytes may be used to remember tokens whose signature was found good",
+    ),
+    key(
+        "listen.address",
+        Kind::AdminAddress,
+        Required,
+        "where the proxy asks: a Unix socket, or an address that speaks mutual TLS",
+    ),
+    key("listen.mode", Kind::Choice(GuardMode::NAMES), Required, "how the proxy asks"),
+    key(
+        "listen.certificate_from",
+        Kind::Choice(CERTIFICATE_FROM),
+        Required,
+        "how the proxy forwards the certificate of its client; every other header that claims to is refused",
+    ),
+    key(
+        "listen.certificate_header",
+        Kind::Name,
+        Derived("the usual one of the format"),
+        "in which header, where the format leaves that to the operator: `nginx` and `haproxy`",
+    ),
+    key("listen.users", Kind::Texts, Is(""), "who may ask over the Unix socket beside the guard's own user and root"),
+    key("listen.cert", Kind::Reference, OF_TLS, "the guard's certificate with its chain, in PEM"),
+    key("listen.key", Kind::Reference, OF_TLS, "its private key, in PEM"),
+    key("listen.ca", Kind::Reference, OF_TLS, "who may vouch for proxies"),
+    key("listen.crl", Kind::References, Derived("none"), "their revocation lists"),
+    key("listen.allow.N.san_uri", Kind::Subject, ONE_NAME, "a proxy's name: a URI of its certificate"),
+    key("listen.allow.N.san_dns", Kind::Subject, ONE_NAME, "a DNS name"),
+    key("listen.allow.N.san_ip", Kind::Subject, ONE_NAME, "an IP address"),
+    key("listen.allow.N.san_email", Kind::Subject, ONE_NAME, "an e-mail address"),
+    key("listen.allow.N.subject_dn", Kind::Subject, ONE_NAME, "the subject, as RFC 4514 writes it"),
+    key("listen.ops.address", Kind::Address, Required, "where /metrics, /livez and /readyz are"),
+    key(
+        "listen.ops.allow_non_loopback",
+        Kind::Boolean,
+        Is("false"),
+        "whether that may be an address that other machines reach",
+    ),
+    key("revocation.poll", span(1, 300), Is("10s"), "how often the issuer's list of what is revoked is looked at"),
+    key(
+        "revocation.max_age",
+        span(120, 86_400),
+        Is("10m"),
+        "how old that list may be; an issuer renews it once a minute when nothing happens",
+    ),
+    key(
+        "revocation.when_stale",
+        Kind::Choice(&["deny", "accept"]),
+        Is("deny"),
+        "what happens while it is older: every token is denied, or those are good that are not known to be revoked",
+    ),
+    key("route.N.path", Kind::Route, Required, "a path, with all that lies below it; the first route that fits counts"),
+    key("route.N.methods", Kind::Texts, Is(""), "the methods of the route; left out: all"),
+    key("route.N.audience", Kind::Resource, Required, "the resource that a token must be for (RFC 9068 §4)"),
+    key("route.N.scope", Kind::Scope, Is(""), "what a token must allow, each part of it"),
+    key(
+        "route.N.binding",
+        Kind::Choice(&["required", "optional"]),
+        Is("required"),
+        "whether a token that is bound to no certificate passes; one that is bound needs its certificate in any case",
+    ),
+    key(
+        "route.N.max_age",
+        Kind::DurationOrOff(Duration::from_secs(1), Duration::from_secs(86_400)),
+        Is("off"),
+        "how long ago a token may have been made",
+    ),
+    key(
+        "limits.connections",
+        Kind::Integer(1, 1_000_000),
+        Is("10000"),
+        "how many connections of proxies are open at once",
+    ),
+    key("limits.handshake_timeout", span(1, 60), Is("10s"), "how long a TLS handshake may take"),
+    key("limits.header_timeout", span(1, 60), Is("10s"), "how long the head of a question may take to arrive"),
+    key("limits.idle_timeout", span(1, 86_400), Is("1h"), "how long a connection may stay open without a question"),
+    key(
+        "limits.drain_timeout",
+        span(0, 600),
+        Is("10s"),
+        "how long open questions may take to end when the guard stops",
+    ),
+    key("log.format", Kind::Choice(LogFormat::NAMES), Is("json"), "how the log is written to standard error"),
+    key("log.level", Kind::Choice(LogLevel::NAMES), Is("info"), "the least that is worth a line in the log"),
+    key("log.audit", Kind::Audit, Is("log"), "where denials go: `log`, or `file:PATH`, in a hash chain"),
+];

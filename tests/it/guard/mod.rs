@@ -1,0 +1,5 @@
+//! `certbind guard` behind real gateways, each set up by its file in `deploy/`: one table of verdicts for all of them.
+
+mod gateways;
+mod question;
+mod rig;

@@ -1,0 +1,307 @@
+//! A server, a guard, a service and a gateway between them and the clients.
+
+use std::convert::Infallible;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use certbind_devpki::{Identity, LeafSpec, Validity};
+use certbind_proto::request::Form;
+use certbind_proto::time::{Clock as _, SystemClock};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response, Version};
+use hyper_util::rt::TokioIo;
+
+use crate::process::client::{Answer, Asserter, Connection, billing, by_assertion};
+use crate::process::rig::{ISSUER, PKI, Process, Site, certbind, output, within};
+
+/// How long a token is good here. The shortest that there is.
+pub(super) const LIFETIME: &str = "10s";
+
+/// What gateways are from Python's packages.
+const PACKAGES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/gateways-1");
+
+/// A gateway as `deploy/` sets it up.
+pub(super) struct Recipe {
+    /// The folder of its files.
+    pub(super) folder: &'static str,
+    /// Its own files.
+    pub(super) files: &'static [&'static str],
+    /// How it is started on the files in this folder.
+    pub(super) start: fn(&Path) -> Command,
+}
+
+/// Everything that runs.
+pub(super) struct Rig {
+    _site: Site,
+    issuer: String,
+    server: Process,
+    guard: Process,
+    _gateway: Process,
+    pub(super) address: SocketAddr,
+    pub(super) service: Service,
+}
+
+impl Rig {
+    pub(super) async fn start(recipe: &Recipe) -> Self {
+        let (site, server, issuer) = issuer();
+        let service = Service::start().await;
+        let [address, guard_address] = [free_address(), free_address()];
+        let proxy = Validity::days_from(SystemClock.now().unix() - 3600, 30);
+        let proxy = PKI.intermediate.leaf(&LeafSpec::client("traefik", proxy).uri("spiffe://example.com/traefik"));
+        let proxy = proxy.unwrap();
+        site.write("proxy.pem", &proxy.chain_pem());
+        site.write_private("proxy.key", &proxy.key_pem());
+        let replacements = [
+            ("/run/certbind/guard.sock", site.path("guard.sock").display().to_string()),
+            ("127.0.0.1:8080", service.address.to_string()),
+            ("port_value: 8080", format!("port_value: {}", service.address.port())),
+            ("0.0.0.0", "127.0.0.1".to_owned()),
+            ("127.0.0.1:9443", guard_address.to_string()),
+            ("localhost:9443", format!("localhost:{}", guard_address.port())),
+            ("127.0.0.1:9465", "127.0.0.1:0".to_owned()),
+            ("address: :8444", format!("address: {address}")),
+            ("listen 8444", format!("listen {address}")),
+            ("port_value: 8444", format!("port_value: {}", address.port())),
+            ("https://localhost:8444 {", format!("https://localhost:{} {{\n\tbind 127.0.0.1", address.port())),
+            ("/etc/certbind/ca/issuer.pem", site.path("ca.pem").display().to_string()),
+            ("/etc/certbind/ca/proxies.pem", site.path("ca.pem").display().to_string()),
+            ("/etc/certbind/tls/guard.", site.path("server.").display().to_string()),
+            (ISSUER, issuer.clone()),
+        ];
+        let adapt = |name: &str| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(recipe.folder).join(name);
+            let text = fs::read_to_string(path).unwrap();
+            let text = replacements.iter().fold(text, |text, (from, to)| text.replace(from, to));
+            // Where each gateway's own files are.
+            let tls = format!("/etc/{}/tls/", recipe.folder);
+            let text = text.replace(&tls, &format!("{}/", site.dir().display()));
+            let own = format!("/etc/{}/", recipe.folder);
+            let text = text.replace(&own, &format!("{}/", site.dir().display()));
+            // The tests have no users of their own.
+            text.lines()
+                .filter(|line| !line.starts_with("users = "))
+                .fold(String::new(), |text, line| text + line + "\n")
+        };
+        for name in recipe.files.iter().chain(&["guard.toml"]) {
+            site.write(name, &adapt(name));
+        }
+        let guard = start_guard(&site);
+        let gateway = Process::listening(&mut (recipe.start)(site.dir()), address);
+        // Some listen before they know what they serve.
+        within(async {
+            while Connection::open(address, None, Version::HTTP_11).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        Self { _site: site, issuer, server, guard, _gateway: gateway, address, service }
+    }
+
+    /// A token that is bound to the certificate of `billing`.
+    pub(super) async fn bound(&self) -> String {
+        let mut connection = self.server.connect(Some(&PKI.billing.identity), Version::HTTP_2).await.unwrap();
+        connection.token(&billing()).await.unwrap().access_token()
+    }
+
+    /// One that is bound to nothing.
+    pub(super) async fn unbound(&self) -> String {
+        let asserter = Asserter::for_issuer(&self.issuer, PKI.batch_assertion.key_pkcs8());
+        let mut connection = self.server.connect(None, Version::HTTP_2).await.unwrap();
+        connection.token(&by_assertion(&asserter.fresh())).await.unwrap().access_token()
+    }
+
+    /// Takes a token back.
+    pub(super) async fn revoke(&self, token: &str) {
+        let mut connection = self.server.connect(Some(&PKI.billing.identity), Version::HTTP_11).await.unwrap();
+        let form = Form::default().with("client_id", "billing").with("token", token);
+        let answer = connection.post_to("/oauth2/revoke", form.encode(), &[]).await.unwrap();
+        assert!(answer.status.is_success(), "{}", answer.text);
+    }
+
+    /// Sends a request to the service, through the gateway.
+    pub(super) async fn ask(&self, ask: &Ask<'_>) -> Answer {
+        let mut connection = Connection::open(self.address, ask.who, ask.version).await.unwrap();
+        let authority = format!("localhost:{}", self.address.port());
+        let uri = match ask.version {
+            Version::HTTP_2 => format!("https://{authority}{}", ask.target),
+            _ => ask.target.to_owned(),
+        };
+        let mut request = Request::builder().method(ask.method).uri(uri);
+        if ask.version != Version::HTTP_2 {
+            request = request.header("host", authority);
+        }
+        for token in &ask.tokens {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        for (name, value) in &ask.headers {
+            request = request.header(*name, *value);
+        }
+        within(connection.send(request.body(Full::default()).unwrap())).await.unwrap()
+    }
+
+    /// Why the guard denied the last request.
+    pub(super) async fn reason(&self, count: usize) -> String {
+        within(async {
+            loop {
+                let denied: Vec<_> = self.denied();
+                if denied.len() >= count {
+                    return denied[count - 1].clone();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    }
+
+    /// Waits until the last denial was for this reason.
+    pub(super) async fn says(&self, reason: &str) {
+        within(async {
+            while self.denied().last().is_none_or(|last| last != reason) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
+    /// The reasons of all denials so far.
+    fn denied(&self) -> Vec<String> {
+        let stderr = self.guard.stderr();
+        let events = stderr.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let denied = events.filter(|event| event["event"] == "request.denied");
+        denied.map(|event| event["reason"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(super) async fn guard_metrics(&self) -> String {
+        self.guard.operations("/metrics").await.1
+    }
+
+    /// Ends the guard from one moment to the next.
+    pub(super) fn kill_guard(&mut self) {
+        self.guard.signal("KILL");
+        self.guard.ended();
+    }
+
+    /// Ends the server likewise.
+    pub(super) fn kill_server(&mut self) {
+        self.server.signal("KILL");
+        self.server.ended();
+    }
+}
+
+/// One request.
+pub(super) struct Ask<'r> {
+    pub(super) who: Option<&'r Identity>,
+    pub(super) version: Version,
+    pub(super) method: &'r str,
+    pub(super) target: &'r str,
+    pub(super) tokens: Vec<String>,
+    pub(super) headers: Vec<(&'r str, &'r str)>,
+}
+
+impl Ask<'_> {
+    /// `billing` looks at its payments with this token.
+    pub(super) fn good(token: &str) -> Self {
+        let (version, tokens) = (Version::HTTP_2, vec![token.to_owned()]);
+        Self { who: Some(&PKI.billing.identity), version, method: "GET", target: "/payments", tokens, headers: vec![] }
+    }
+}
+
+/// A server whose issuer is where it listens.
+pub(super) fn issuer() -> (Site, Process, String) {
+    let site = Site::new();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let issuer = format!("https://localhost:{}", socket.local_addr().unwrap().port());
+    site.edit(ISSUER, &issuer);
+    let tokens = format!("[tokens]\nlifetime = \"{LIFETIME}\"\nbound = \"when-certificate\"\n\n[limits]\n");
+    site.edit("[limits]\n", &tokens);
+    let handed = Stdio::from(std::os::fd::OwnedFd::from(socket));
+    let server = Process::ready_with(site.serve_on_socket("mtls"), handed);
+    (site, server, issuer)
+}
+
+/// A guard on `guard.toml` of this folder.
+pub(super) fn start_guard(site: &Site) -> Process {
+    let guard = || {
+        let mut command = certbind();
+        command.arg("guard").arg("--config").arg(site.path("guard.toml"));
+        command
+    };
+    let (_, said, status) = output(guard().arg("--check"));
+    assert!(status.success(), "{said}");
+    let mut command = guard();
+    command.args(["--set", "clock_skew=0s", "--set", "revocation.poll=1s"]);
+    Process::guarding(command)
+}
+
+/// A program from Debian's packages.
+pub(super) fn installed(program: &str) -> PathBuf {
+    let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin"].map(|folder| Path::new(folder).join(program));
+    places
+        .into_iter()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("{program} is not there: scripts/test installs it"))
+}
+
+/// A program from Python's packages.
+pub(super) fn packaged(program: &str) -> PathBuf {
+    let path = Path::new(PACKAGES).join("bin").join(program);
+    assert!(path.exists(), "{} is not there: scripts/test installs it", path.display());
+    path
+}
+
+/// An address that nobody has at the moment.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// What the gateways guard: it tells what it was sent, and remembers it.
+pub(super) struct Service {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<(String, HeaderMap)>>>,
+}
+
+impl Service {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::<Mutex<Vec<(String, HeaderMap)>>>::default();
+        let kept = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let seen = Arc::clone(&kept);
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    seen.lock().unwrap().push((request.uri().to_string(), request.headers().clone()));
+                    async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("the payments"))) }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+            }
+        });
+        Self { address, seen }
+    }
+
+    /// How many requests have come.
+    pub(super) fn count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    /// The target of the last one.
+    pub(super) fn target(&self) -> String {
+        self.seen.lock().unwrap().last().unwrap().0.clone()
+    }
+
+    /// The values of a header of the last one.
+    pub(super) fn header(&self, name: &str) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        let values = seen.last().unwrap().1.get_all(name).iter();
+        values.map(|value| value.to_str().unwrap().to_owned()).collect()
+    }
+}
