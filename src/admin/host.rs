@@ -43,6 +43,8 @@ pub struct Standing {
     pub started: Timestamp,
     /// What was changed last and is not in force, by its name in the metrics and the log.
     pub refused: Vec<String>,
+    /// What is in force and odd: revocation lists that are stale, or older than the ones before.
+    pub warnings: Vec<String>,
 }
 
 /// What came of a reload.
@@ -52,4 +54,6 @@ pub struct Reloaded {
     pub taken: Vec<String>,
     /// What stays as it was, each with the reason.
     pub refused: Vec<String>,
+    /// What is in force and odd: revocation lists that are stale, or older than the ones before.
+    pub warnings: Vec<String>,
 }

@@ -308,7 +308,10 @@ fn schemas() -> Value {
         "Rotation": answers::rotation(),
         "SharedSubjects": answers::shared_subjects(),
         "SigningKeys": answers::signing_keys(),
-        "Reloaded": object(&["taken", "refused"], &json!({ "taken": texts(), "refused": texts() })),
+        "Reloaded": object(
+            &["taken", "refused", "warnings"],
+            &json!({ "taken": texts(), "refused": texts(), "warnings": texts() }),
+        ),
         "Status": answers::status(),
         "TrustGroups": answers::trust_groups(),
     })

@@ -40,6 +40,7 @@ impl Admin {
             "certificates": certificates,
             "not_ready": standing.not_ready,
             "refused": standing.refused,
+            "warnings": standing.warnings,
         })))
     }
 

@@ -5,12 +5,13 @@
 //! extensions) refuses the group here. A change of files makes a new `Snapshot`, and with it an empty memory of
 //! verified chains.
 
+mod concern;
 mod files;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use certbind_proto::cert::{CertFault, Certificate, Criticality, Extension, PublicKey};
@@ -21,6 +22,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use super::chain::{ChainFault, Verdict};
+pub use concern::Concern;
 pub use files::{Files, FilesFault, Refreshed};
 
 /// How many verified chains a group remembers.
@@ -118,6 +120,8 @@ pub struct TrustGroup {
     policy: Policy,
     files: Option<Files>,
     snapshot: ArcSwap<Snapshot>,
+    /// What was told of its lists and is so still.
+    told: Mutex<Vec<Concern>>,
 }
 
 impl TrustGroup {
@@ -133,7 +137,7 @@ impl TrustGroup {
         now: Timestamp,
     ) -> Result<Self, TrustFault> {
         let snapshot = ArcSwap::from_pointee(Snapshot::new(anchors, crls, &[], now)?);
-        Ok(Self { name: name.to_owned(), policy, files: None, snapshot })
+        Ok(Self { name: name.to_owned(), policy, files: None, snapshot, told: Mutex::default() })
     }
 
     /// The same, which [`TrustGroup::refresh`] holds against these files from now on. It was made from them.
@@ -170,8 +174,27 @@ impl TrustGroup {
         now: Timestamp,
     ) -> Result<(), TrustFault> {
         let in_force = self.snapshot();
-        self.snapshot.store(Arc::new(Snapshot::new(anchors, crls, &in_force.certificates, now)?));
+        let mut new = Snapshot::new(anchors, crls, &in_force.certificates, now)?;
+        new.older = concern::older(&new.crls, &in_force.crls);
+        self.snapshot.store(Arc::new(new));
         Ok(())
+    }
+
+    /// What is odd about the lists in force.
+    #[must_use]
+    pub fn concerns(&self, now: Timestamp) -> Vec<Concern> {
+        let snapshot = self.snapshot.load();
+        concern::stale(&snapshot.crls, now, self.policy.crl_stale).chain(snapshot.older.iter().cloned()).collect()
+    }
+
+    /// What of it was not so when this was asked before.
+    #[must_use]
+    pub fn new_concerns(&self, now: Timestamp) -> Vec<Concern> {
+        let concerns = self.concerns(now);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = concerns.iter().filter(|concern| !told.contains(concern)).cloned().collect();
+        *told = concerns;
+        new
     }
 
     /// The name that clients say.
@@ -256,6 +279,8 @@ pub(super) struct Snapshot {
     pub(super) anchors: Vec<TrustAnchor<'static>>,
     pub(super) certificates: Vec<Certificate>,
     pub(super) crls: Vec<LoadedCrl>,
+    /// What took the place of something newer.
+    older: Vec<Concern>,
     /// By the digest of the whole chain. Only accepted chains: a refused one is looked at again.
     pub(super) verified: Cache<[u8; 32], Verdict>,
 }
@@ -264,6 +289,14 @@ pub(super) struct Snapshot {
 pub(super) struct LoadedCrl {
     pub(super) list: CertRevocationList<'static>,
     pub(super) facts: Crl,
+}
+
+impl LoadedCrl {
+    /// Whether both say of the same certificates whether they are revoked.
+    fn is_for_the_same(&self, other: &Self) -> bool {
+        other.facts.issuer_der() == self.facts.issuer_der()
+            && other.list.issuing_distribution_point() == self.list.issuing_distribution_point()
+    }
 }
 
 impl Snapshot {
@@ -281,7 +314,7 @@ impl Snapshot {
         let crls = newest_of_each(crls);
         let anchors = anchors.iter().map(|der| Ok(webpki::anchor_from_trusted_cert(der)?.to_owned()));
         let anchors = anchors.collect::<Result<_, webpki::Error>>().map_err(|_| TrustFault::AnchorUnsupported)?;
-        Ok(Self { anchors, certificates, crls, verified: Cache::new(REMEMBERED_CHAINS) })
+        Ok(Self { anchors, certificates, crls, older: Vec::new(), verified: Cache::new(REMEMBERED_CHAINS) })
     }
 }
 
@@ -291,11 +324,7 @@ fn newest_of_each(mut crls: Vec<LoadedCrl>) -> Vec<LoadedCrl> {
     crls.sort_by_key(|crl| std::cmp::Reverse(crl.facts.this_update()));
     let mut newest: Vec<LoadedCrl> = Vec::with_capacity(crls.len());
     for crl in crls {
-        let same = |other: &LoadedCrl| {
-            other.facts.issuer_der() == crl.facts.issuer_der()
-                && other.list.issuing_distribution_point() == crl.list.issuing_distribution_point()
-        };
-        if !newest.iter().any(same) {
+        if !newest.iter().any(|other| other.is_for_the_same(&crl)) {
             newest.push(crl);
         }
     }

@@ -83,6 +83,11 @@ impl Reporter {
         self.told_refused(files, why);
     }
 
+    /// What is in force is odd.
+    pub(super) fn warned(&self, files: &str, what: &dyn Display) {
+        tracing::warn!("{files}: {what}");
+    }
+
     /// What came of a look at the clients' folder.
     pub(super) fn clients(&self, report: &file::Report) {
         for change in &report.changes {

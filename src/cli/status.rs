@@ -36,7 +36,7 @@ pub(super) fn status(args: &StatusArgs, environment: &Environment, out: &mut dyn
         print::rows(out, args.admin.output, &[], &lines(&status))?;
     }
     let is_well = status.pointer("/store/healthy") == Some(&Value::Bool(true))
-        && ["not_ready", "refused"].iter().all(|list| status[list].as_array().is_none_or(Vec::is_empty))
+        && ["not_ready", "refused", "warnings"].iter().all(|list| status[list].as_array().is_none_or(Vec::is_empty))
         && status.pointer("/clients/not_in_force").and_then(Value::as_u64) == Some(0);
     Ok(if is_well { Exit::Done } else { Exit::Failure })
 }
@@ -59,8 +59,12 @@ fn lines(status: &Value) -> Vec<Vec<String>> {
         ("clients of the store", text("/clients/of_store")),
         ("trust groups", text("/trust_groups")),
     ];
-    let lists =
-        [("not ready", "/not_ready"), ("shadowed by a file", "/clients/shadowed"), ("not taken over", "/refused")];
+    let lists = [
+        ("not ready", "/not_ready"),
+        ("shadowed by a file", "/clients/shadowed"),
+        ("not taken over", "/refused"),
+        ("warning", "/warnings"),
+    ];
     for (name, pointer) in lists {
         let value = text(pointer);
         if !value.is_empty() {
@@ -73,7 +77,8 @@ fn lines(status: &Value) -> Vec<Vec<String>> {
     lines.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }
 
-/// Has the server look at every file now. Something that stays as it was is [`Exit::Failure`].
+/// Has the server look at every file now. Something that stays as it was, or is odd, is
+/// [`Exit::Failure`].
 ///
 /// # Errors
 /// When the server refuses or cannot be reached.
@@ -85,7 +90,8 @@ pub(super) fn reload(args: &ReloadArgs, environment: &Environment, out: &mut dyn
     } else {
         let taken = list("taken").map(|what| vec!["taken over".to_owned(), what]);
         let refused = list("refused").map(|what| vec!["not taken over".to_owned(), what]);
-        print::rows(out, args.admin.output, &[], &taken.chain(refused).collect::<Vec<_>>())?;
+        let warnings = list("warnings").map(|what| vec!["warning".to_owned(), what]);
+        print::rows(out, args.admin.output, &[], &taken.chain(refused).chain(warnings).collect::<Vec<_>>())?;
     }
-    Ok(if list("refused").next().is_none() { Exit::Done } else { Exit::Failure })
+    Ok(if list("refused").chain(list("warnings")).next().is_none() { Exit::Done } else { Exit::Failure })
 }

@@ -95,10 +95,13 @@ fn load_group(
     let crls: Vec<_> = files.crls.into_iter().map(|list| list.der).collect();
     let loaded = TrustGroup::new(name, policy, files.anchors, &crls, now)
         .map_err(|fault| Unusable(format!("{}: {fault}", self::named(name))))?;
-    Ok(Arc::new(match paths(named, environment) {
+    let group = match paths(named, environment) {
         Some((ca, crls)) => loaded.following(Files::read_before(ca, crls, &files.seen)),
         None => loaded,
-    }))
+    };
+    // Of what the configuration names it was told already.
+    let _ = group.new_concerns(now);
+    Ok(Arc::new(group))
 }
 
 fn paths((ca, crl): (&Reference, &[Reference]), environment: &Environment) -> Option<(PathBuf, Vec<PathBuf>)> {
@@ -133,8 +136,18 @@ pub(super) fn look(groups: &TrustGroups, reporter: &Reporter) -> Refreshed {
             }
             Err(fault) => reporter.refused(&files, &fault),
         }
+        group.new_concerns(reporter.now()).iter().for_each(|concern| reporter.warned(&files, concern));
     }
     outcome
+}
+
+/// What is odd about the lists of these groups, as reports have it.
+pub(super) fn concerns(groups: &TrustGroups, now: Timestamp) -> Vec<String> {
+    let of_group = |group: Arc<TrustGroup>| {
+        let concerns = group.concerns(now).into_iter();
+        concerns.map(move |concern| format!("{}: {concern}", named(group.name())))
+    };
+    groups.all().into_iter().flat_map(of_group).collect()
 }
 
 /// The files of a group in logs and reports.

@@ -15,6 +15,8 @@ pub struct Crl {
     issuer: Vec<u8>,
     this_update: Timestamp,
     next_update: Timestamp,
+    /// An unsigned number, without leading zeros.
+    number: Vec<u8>,
 }
 
 /// Why bytes are not a revocation list that we use.
@@ -54,8 +56,8 @@ impl Crl {
         let next_update = rest.first().filter(|field| matches!(field.tag, der::UTC_TIME | der::GENERALIZED_TIME));
         let this_update = time(this_update)?;
         let next_update = time(next_update.ok_or(CrlFault::NextUpdateMissing)?)?;
-        check_number(rest.iter().find(|field| field.tag == EXTENSIONS))?;
-        Ok(Self { issuer: issuer.whole.to_vec(), this_update, next_update })
+        let number = number(rest.iter().find(|field| field.tag == EXTENSIONS))?;
+        Ok(Self { issuer: issuer.whole.to_vec(), this_update, next_update, number })
     }
 
     /// The `Name` of its issuer, in DER.
@@ -74,6 +76,12 @@ impl Crl {
     #[must_use]
     pub const fn next_update(&self) -> Timestamp {
         self.next_update
+    }
+
+    /// Whether its issuer made it before that other one of theirs, by the numbers (RFC 5280 §5.2.3).
+    #[must_use]
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        (self.number.len(), &self.number) < (other.number.len(), &other.number)
     }
 }
 
@@ -100,7 +108,7 @@ fn time(field: &Tlv<'_>) -> Result<Timestamp, CrlFault> {
     }
 }
 
-fn check_number(extensions: Option<&Tlv<'_>>) -> Result<(), CrlFault> {
+fn number(extensions: Option<&Tlv<'_>>) -> Result<Vec<u8>, CrlFault> {
     let sequence = extensions.ok_or(CrlFault::NumberMissing)?;
     let sequence = der::read_only(sequence.content, der::SEQUENCE).map_err(|NotDer| CrlFault::NotACrl)?;
     for extension in der::values(sequence.content) {
@@ -108,10 +116,25 @@ fn check_number(extensions: Option<&Tlv<'_>>) -> Result<(), CrlFault> {
         let (oid, rest) = der::read(extension.content).map_err(|NotDer| CrlFault::NotACrl)?;
         if (oid.tag, oid.content) == (der::OID, CRL_NUMBER) {
             let is_critical = der::read(rest).is_ok_and(|(flag, _)| flag.tag == der::BOOLEAN && flag.content == [0xff]);
-            return if is_critical { Err(CrlFault::NumberCritical) } else { Ok(()) };
+            return if is_critical {
+                Err(CrlFault::NumberCritical)
+            } else {
+                unsigned(rest).map_err(|NotDer| CrlFault::NotACrl)
+            };
         }
     }
     Err(CrlFault::NumberMissing)
+}
+
+/// The number in the value of an extension that is not critical.
+fn unsigned(value: &[u8]) -> Result<Vec<u8>, NotDer> {
+    let (mut field, rest) = der::read(value)?;
+    if field.tag == der::BOOLEAN {
+        (field, _) = der::read(rest)?;
+    }
+    let number = der::read_only(field.content, der::INTEGER)?.content;
+    let leading = number.iter().take_while(|octet| **octet == 0).count();
+    Ok(number.get(leading..).unwrap_or_default().to_vec())
 }
 
 #[cfg(test)]
@@ -125,6 +148,21 @@ mod tests {
     fn list(version: &[u8], times: &[Vec<u8>], extensions: &[u8]) -> Vec<u8> {
         let tbs = [version, &encode(SEQUENCE, &[]), &encode(SEQUENCE, &[]), &times.concat(), extensions].concat();
         encode(SEQUENCE, &[encode(SEQUENCE, &tbs), encode(SEQUENCE, &[]), encode(3, &[0])].concat())
+    }
+
+    #[test]
+    fn rfc5280_5_2_3_numbers_say_which_list_is_older() {
+        let ca = Issuer::root("ca", Validity::days_from(0, 9)).expect("a root");
+        let list = |number| {
+            let spec = CrlSpec { next_update: 2000, number, revoked: Vec::new(), this_update: 1000 };
+            Crl::parse(ca.crl(&spec).expect("a list").der()).expect("a good list")
+        };
+        let lists = [0, 1, 127, 128, 255, 256, 1 << 40].map(list);
+        for (at, list) in lists.iter().enumerate() {
+            for (other_at, other) in lists.iter().enumerate() {
+                assert_eq!(list.is_older_than(other), at < other_at, "{at} {other_at}");
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) fn status() -> Value {
         "certificates": { "type": "array", "items": certificate(&["listener"]) },
         "not_ready": { "type": "array", "items": text, "description": "what must work and does not, as at /readyz?verbose" },
         "refused": texts(),
+        "warnings": { "type": "array", "items": text, "description": "what is in force and odd: revocation lists that are stale, or older than the ones before" },
     });
     let required = [
         "version",
@@ -39,6 +40,7 @@ pub(super) fn status() -> Value {
         "certificates",
         "not_ready",
         "refused",
+        "warnings",
     ];
     object(&required, &properties)
 }

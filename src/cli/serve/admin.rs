@@ -227,6 +227,7 @@ impl Host for ServerAround {
             not_ready: self.reloader.parts.not_ready(),
             started: self.started,
             refused: self.reloader.parts.metrics.rejected(),
+            warnings: self.reloader.warnings(),
         }
     }
 
@@ -244,7 +245,7 @@ impl Host for ServerAround {
 
     fn reload(&self) -> Reloaded {
         let Report { taken, refused } = self.reloader.reload_and_decide();
-        Reloaded { taken, refused }
+        Reloaded { taken, refused, warnings: self.reloader.warnings() }
     }
 }
 

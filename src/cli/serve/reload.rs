@@ -124,6 +124,13 @@ impl Reloader {
         }
     }
 
+    /// What is in force and odd.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let now = self.parts.platform.clock.now();
+        let of_clients = trust_files::concerns(&self.live.load().trust, now);
+        of_clients.into_iter().chain(trust_files::concerns(&self.administrators.trust, now)).collect()
+    }
+
     /// Looks into the configuration file once it is another one, and has been so for one look: a file that is written in
     /// place may be half of what it will be.
     pub(super) fn follow(&self, reporter: &Reporter) {

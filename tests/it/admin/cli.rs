@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::rig::{AdminSite, Ask, registration};
 use crate::process::client::client;
-use crate::process::rig::{PKI, certbind, output};
+use crate::process::rig::{PKI, certbind, json_lines, output};
 
 /// A command of the folder's server.
 pub(super) fn command(site: &AdminSite, arguments: &[&str]) -> Command {
@@ -143,6 +143,37 @@ async fn status_and_reload_tell_what_is_not_in_force() {
     assert_eq!((code.code(), &json(&out)["refused"]), (Some(1), &json!(["clients"])));
     site.site.write("clients.d/billing.toml", &text.replace("scope = \"", "scope = \"more "));
     assert!(runs(&site, &["reload"]).starts_with("taken over  client billing: changed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc5280_6_3_a_list_that_refuses_everybody_or_lets_somebody_in_again_is_told() {
+    let site = AdminSite::new();
+    let now = SystemClock.now().unix();
+    let lists = |number: u64, until: i64| {
+        let validity = Validity { not_before: now - 86_400, not_after: until };
+        PKI.revoke(number, &[&PKI.sibling], validity).unwrap().pem() + &PKI.root_crl.pem()
+    };
+    site.site.write("crl.pem", &lists(7, now + 86_400));
+    let (server, _api) = site.start("admin.sock").await;
+    runs(&site, &["status"]);
+    for (list, warning) in [
+        (lists(8, now - 3600), "is past its nextUpdate"),
+        (lists(9, now + 86_400), ""),
+        (lists(6, now + 86_400), "took the place of a newer one"),
+    ] {
+        site.site.write("crl.pem", &list);
+        for command_line in [&["reload"], &["status"]] {
+            let (out, err, status) = output(&mut command(&site, command_line));
+            assert_eq!(status.code(), Some(i32::from(!warning.is_empty())), "{command_line:?} {out}{err}");
+            assert!(out.contains(warning), "{command_line:?} {out}");
+        }
+    }
+    let lines = json_lines(&server.stderr_at_end());
+    let told = |words: &str| {
+        let is_it = |line: &&Value| line["message"].as_str().is_some_and(|text| text.contains(words));
+        lines.iter().filter(is_it).filter(|line| line["level"] == "warn").count()
+    };
+    assert_eq!((told("is past its nextUpdate"), told("took the place of a newer one")), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
