@@ -9,7 +9,7 @@ use certbind_proto::time::Timestamp;
 use super::problem::Problem;
 use crate::authn::trust::TrustGroup;
 use crate::authn::{ChainFault, check_chain};
-use crate::net::ConnInfo;
+use crate::net::{ConnInfo, Process};
 use crate::revocation::Revocations;
 
 /// What somebody may do. Each role may do what those before it may.
@@ -88,7 +88,7 @@ impl Access {
             // The mode of the socket keeps others out; this is for the day when somebody changes it.
             Self::Owner { uid } => match connection.process {
                 Some(process) if Some(process.uid) == *uid || process.uid == 0 => {
-                    Ok(Actor { name: format!("uid:{}", process.uid), role: Role::Admin })
+                    Ok(Actor { name: name_of(process), role: Role::Admin })
                 }
                 _ => Err(Problem::AdminUnknown),
             },
@@ -108,6 +108,11 @@ impl Access {
     }
 }
 
+/// How a process is named, whether or not it may ask.
+pub(super) fn name_of(process: Process) -> String {
+    format!("uid:{}", process.uid)
+}
+
 /// Of several names the one that may do most; of equals the one that is configured first.
 fn highest<'a>(named: impl DoubleEndedIterator<Item = &'a Administrator>) -> Option<Actor> {
     let administrator = named.rev().max_by_key(|administrator| administrator.role)?;
@@ -119,7 +124,6 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::net::Process;
     use crate::store::memory::MemoryStore;
 
     #[test]

@@ -29,7 +29,7 @@ use crate::audit::{Audit, Event, Kind, peer_text};
 use crate::http::{BodyLimits, request_id};
 use crate::metrics::Metrics;
 use crate::mint::ring::KeyRing;
-use crate::net::{ConnInfo, PeerCert, Reply};
+use crate::net::{ConnInfo, PeerCert, Process, Reply};
 use crate::registry::Clients;
 use crate::revocation::Revocations;
 use crate::store::{AuditStore, ClientStore};
@@ -100,6 +100,7 @@ pub(crate) struct Asked {
     request_id: String,
     listener: Arc<str>,
     peer: Option<String>,
+    process: Option<Process>,
     now: Timestamp,
     certificate: Option<Arc<PeerCert>>,
     tls: Option<&'static str>,
@@ -129,6 +130,7 @@ impl Admin {
         Asked {
             request_id: request_id(&*self.entropy),
             listener: Arc::clone(&connection.listener),
+            process: connection.process,
             peer: connection.process.is_none().then(|| connection.peer.to_string()),
             now: self.clock.now(),
             certificate: connection.certificate.clone(),
@@ -231,7 +233,7 @@ impl Asked {
             event: Some(kind),
             request_id: Some(self.request_id.clone()),
             listener: Some(self.listener.to_string()),
-            actor: self.actor.as_ref().map(|actor| actor.name.clone()),
+            actor: self.actor.as_ref().map(|actor| actor.name.clone()).or_else(|| self.process.map(access::name_of)),
             client_id: self.client_id.as_deref().map(peer_text),
             cnf_x5t_s256: self.thumbprint.as_ref().map(ToString::to_string),
             cert_subject: certificate.map(|certificate| peer_text(&certificate.subject)),

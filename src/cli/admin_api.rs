@@ -20,9 +20,9 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
-use super::config::Output;
+use super::config::{DEFAULT_FILE, Output};
 use super::token::Variables;
-use super::{Exit, Unusable};
+use super::{Exit, Misused, Unusable};
 use crate::config::{self, AdminListener, Environment, Sources};
 
 /// The most bytes of an answer: a page of the largest registrations.
@@ -33,9 +33,10 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 pub(super) struct AdminArgs {
     #[command(flatten)]
     reach: Reach,
-    /// The configuration that names the admin socket
-    #[arg(long, value_name = "FILE", default_value = "/etc/certbind/certbind.toml")]
-    config: PathBuf,
+    /// The configuration that names the admin socket, which then counts more than CERTBIND_ADMIN [default:
+    /// /etc/certbind/certbind.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(super) output: Output,
@@ -135,8 +136,13 @@ impl AdminArgs {
     /// # Errors
     /// Nothing says which, or a certificate cannot be read.
     pub(super) fn connect(&self, environment: &Environment) -> anyhow::Result<Api> {
-        let sources = Sources { file: self.config.clone(), environment: environment.clone(), set: Vec::new() };
-        self.reach.connect(&sources)
+        let file = self.config.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+        let sources = Sources { file, environment: environment.clone(), set: Vec::new() };
+        match (&self.reach.server, &self.config) {
+            // Whoever names a configuration means its server, whatever stands in the environment.
+            (None, Some(_)) => self.reach.connect_to(&configured(&sources)?, environment),
+            _ => self.reach.connect(&sources),
+        }
     }
 }
 
@@ -156,25 +162,33 @@ impl Reach {
             Some(server) => server,
             None => configured(sources)?,
         };
+        self.connect_to(&server, &sources.environment)
+    }
+
+    fn connect_to(&self, server: &str, environment: &Environment) -> anyhow::Result<Api> {
+        let variable = Variables(environment);
         let timeout = Duration::from_secs(self.timeout);
         let transport = match server.strip_prefix("unix:") {
             Some(path) => Transport::Unix { path: path.into(), timeout },
-            None => self.over_tls(&server, timeout, &variable)?,
+            None => self.over_tls(server, timeout, &variable)?,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Api { transport, runtime })
     }
 
     fn over_tls(&self, server: &str, timeout: Duration, variable: &Variables<'_>) -> anyhow::Result<Transport> {
-        anyhow::ensure!(server.starts_with("https://"), "--server is unix:PATH or https://HOST:PORT, not {server}");
+        if !server.starts_with("https://") {
+            return Err(Misused(format!("--server is unix:PATH or https://HOST:PORT, not {server}")).into());
+        }
         let path = |own: &Option<PathBuf>, name| own.clone().or_else(|| variable.or(None, name).map(PathBuf::from));
         let roots = match path(&self.ca, "CERTBIND_CA") {
             Some(path) => certbind_client::trusted_authorities(&path)?,
             None => rustls_native_certs::load_native_certs().certs,
         };
-        let cert =
-            path(&self.cert, "CERTBIND_CERT").context("the admin API asks for a certificate: --cert and --key")?;
-        let key = path(&self.key, "CERTBIND_KEY").context("--cert and --key go together")?;
+        let missing = |what: &str| Misused(what.to_owned());
+        let cert = path(&self.cert, "CERTBIND_CERT")
+            .ok_or_else(|| missing("the admin API asks for a certificate: --cert and --key"))?;
+        let key = path(&self.key, "CERTBIND_KEY").ok_or_else(|| missing("--cert and --key go together"))?;
         let tls = certbind_https::client_config(&roots, Some(identity(&cert, &key)?))?;
         let limits = Limits { connect: timeout, max_bytes: MAX_ANSWER, total: timeout };
         let fetcher = Fetcher::new(Arc::new(tls), AddressPolicy::AllowPrivate, limits);

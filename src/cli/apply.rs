@@ -46,9 +46,20 @@ struct Step {
 #[derive(Debug)]
 enum What {
     Create(Map<String, Value>),
-    Change { to: Map<String, Value>, tag: String, members: Vec<Member> },
-    Delete { tag: String },
+    Change {
+        to: Map<String, Value>,
+        tag: String,
+        members: Vec<Member>,
+    },
+    Delete {
+        tag: String,
+    },
+    /// A file of the server registers the client, so the store's registration would not count.
+    InFile,
 }
+
+/// What is said of a client that a file of the server registers.
+const IN_FILE: &str = "a file in clients.dir registers this client, and it alone counts";
 
 /// A member that differs, as it is and as it is to be.
 #[derive(Debug)]
@@ -68,15 +79,18 @@ pub(super) fn apply(args: &ApplyArgs, environment: &Environment, out: &mut dyn W
     let mut refused = Vec::new();
     let mut done = Vec::new();
     for step in &plan.steps {
+        if matches!(step.what, What::InFile) {
+            refused.push((step, IN_FILE.to_owned()));
+            continue;
+        }
         match step.take(&api) {
             Ok(()) => done.push(step),
             Err(error @ CallError::Unreachable(_)) => return Err(error.into()),
-            Err(error) => refused.push((step, error)),
+            Err(error) => refused.push((step, error.to_string())),
         }
     }
     if args.admin.output == Output::Json {
-        let refused =
-            refused.iter().map(|(step, error)| json!({ "client_id": step.client_id, "why": error.to_string() }));
+        let refused = refused.iter().map(|(step, why)| json!({ "client_id": step.client_id, "why": why }));
         let refused: Vec<Value> = refused.collect();
         writeln!(
             out,
@@ -89,8 +103,8 @@ pub(super) fn apply(args: &ApplyArgs, environment: &Environment, out: &mut dyn W
             writeln!(out, "nothing to do")?;
         }
     }
-    for (step, error) in &refused {
-        eprintln!("certbind: {}: {error}", step.client_id);
+    for (step, why) in &refused {
+        eprintln!("certbind: {}: {why}", step.client_id);
     }
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Refused })
 }
@@ -115,12 +129,19 @@ fn plan(args: &ApplyArgs, environment: &Environment) -> anyhow::Result<(Api, Pla
     let wanted = read(&args.dir)?;
     let api = args.admin.connect(environment)?;
     let mut there: BTreeMap<String, Value> = BTreeMap::new();
-    for client in all(&api, "&source=store")? {
-        there.insert(client["client_id"].as_str().unwrap_or_default().to_owned(), client);
+    let mut in_files: BTreeSet<String> = BTreeSet::new();
+    for client in all(&api, "")? {
+        let client_id = client["client_id"].as_str().unwrap_or_default();
+        if client.pointer("/registration/source").and_then(Value::as_str) == Some("file") {
+            in_files.insert(client_id.to_owned());
+            continue;
+        }
+        there.insert(client_id.to_owned(), client);
     }
     let mut steps: Vec<Step> = Vec::new();
     for (client_id, to) in wanted {
         steps.extend(match there.remove(&client_id) {
+            None if in_files.contains(&client_id) => Some(Step { client_id, what: What::InFile }),
             None => Some(Step { client_id, what: What::Create(to) }),
             Some(is) => change(client_id, &is, to),
         });
@@ -197,6 +218,7 @@ impl Step {
                 api.put(&path, &Condition::Tag(tag.clone()), &Value::Object(to.clone())).map(drop)
             }
             What::Delete { tag } => api.delete(&path, &Condition::Tag(tag.clone())).map(drop),
+            What::InFile => Ok(()),
         }
     }
 
@@ -205,12 +227,13 @@ impl Step {
             What::Create(_) => "created",
             What::Change { .. } => "changed",
             What::Delete { .. } => "deleted",
+            What::InFile => "in_file",
         }
     }
 
     fn to_json(&self) -> Value {
         let members = match &self.what {
-            What::Create(_) | What::Delete { .. } => Vec::new(),
+            What::Create(_) | What::Delete { .. } | What::InFile => Vec::new(),
             What::Change { members, .. } => {
                 let of = |member: &Member| json!({ "name": member.name, "is": member.is, "to_be": member.to_be });
                 members.iter().map(of).collect()
@@ -226,6 +249,7 @@ impl fmt::Display for Step {
         match &self.what {
             What::Create(_) => writeln!(f, "+ {}", self.client_id),
             What::Delete { .. } => writeln!(f, "- {}", self.client_id),
+            What::InFile => writeln!(f, "! {}: {IN_FILE}", self.client_id),
             What::Change { members, .. } => {
                 writeln!(f, "~ {}", self.client_id)?;
                 let shown = |value: &Value| if value.is_null() { "nothing".to_owned() } else { value.to_string() };

@@ -11,11 +11,14 @@ use super::{Exit, clients, storage, trust_files};
 use crate::config::{self, AdminListener, Config, Environment, Files, Opened, Rejected, Remark, Sources, Warning};
 use crate::net;
 
+/// Where the configuration is when nobody says where.
+pub const DEFAULT_FILE: &str = "/etc/certbind/certbind.toml";
+
 /// Where the configuration comes from; the same for `config` and `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct SourceArgs {
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = "/etc/certbind/certbind.toml")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     pub config: PathBuf,
     /// Set one key, over file and environment: --set listen.mtls.address=127.0.0.1:8443
     #[arg(long, value_name = "KEY=VALUE")]
@@ -230,6 +233,25 @@ mod tests {
              certbind.toml: 3 mistakes; certbind would not start\n"
         );
         assert_eq!(err, "");
+    }
+
+    #[test]
+    fn of_a_file_that_is_not_there_nothing_else_is_said() {
+        let (code, out, _) = run_in(&tempfile::tempdir().expect("a folder"), &["check"]);
+        assert_eq!(code, Exit::Invalid);
+        let expected =
+            "certbind.toml: certbind.toml does not exist\ncertbind.toml: 1 mistake; certbind would not start\n";
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_complaint_is_one_line_whatever_a_file_is_called() {
+        let folder = folder(&NO_FILES.replace("file:c", "file:c\\nlisten.mtls: valid"));
+        let (_, out, _) = run_in(&folder, &["check", "--set", "data_dir=."]);
+        assert!(
+            out.starts_with("certbind.toml:3:1: listen.mtls.cert: c\\nlisten.mtls: valid does not exist\n"),
+            "{out}"
+        );
     }
 
     #[test]

@@ -614,10 +614,11 @@ pub const REASONS: &[Reason] = &[
     ),
 ];
 
-/// The reason with this name.
+/// The reason with this name; the types of problems (RFC 9457) write it with hyphens.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Reason> {
-    REASONS.binary_search_by(|reason| reason.name.cmp(name)).ok().and_then(|at| REASONS.get(at))
+    let name = &name.replace('-', "_");
+    REASONS.binary_search_by(|reason| reason.name.cmp(name.as_str())).ok().and_then(|at| REASONS.get(at))
 }
 
 /// Prints cause and cure of one reason, or the list of all.
@@ -650,6 +651,7 @@ mod tests {
             assert_eq!(find(reason.name).map(|found| found.name), Some(reason.name));
         }
         assert!(find("because").is_none());
+        assert_eq!(find("client-exists").map(|found| found.name), Some("client_exists"));
     }
 
     #[test]

@@ -146,6 +146,11 @@ impl From<Exit> for ExitCode {
 #[error("{0}")]
 struct Unusable(String);
 
+/// The command line does not say what it must, in a way that only the command itself can see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misused(String);
+
 /// Runs the command of the command line.
 #[must_use]
 pub fn main() -> Exit {
@@ -166,6 +171,7 @@ pub fn main() -> Exit {
             match error.downcast_ref::<CallError>() {
                 Some(error) => error.exit(),
                 None if error.downcast_ref::<Unusable>().is_some() => Exit::Invalid,
+                None if error.downcast_ref::<Misused>().is_some() => Exit::Usage,
                 None => Exit::Failure,
             }
         }

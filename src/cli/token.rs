@@ -1,7 +1,9 @@
 //! `certbind token`: gets an access token by any method.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use certbind_proto::time::{Clock as _, SystemClock};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::Exit;
+use super::{Exit, Misused};
 use crate::config::Environment;
 
 /// Who asks whom for what.
@@ -85,8 +87,9 @@ enum Format {
 /// When keys cannot be read or nothing can be printed. What the server says is an exit code.
 pub(super) fn run(args: TokenArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let variable = Variables(environment);
-    let issuer = variable.or(args.server.issuer.clone(), "CERTBIND_ISSUER").context("--issuer is missing")?;
-    let client_id = variable.or(args.client_id.clone(), "CERTBIND_CLIENT_ID").context("--client-id is missing")?;
+    let missing = |option: &str| Misused(format!("{option} is missing"));
+    let issuer = variable.or(args.server.issuer.clone(), "CERTBIND_ISSUER").ok_or_else(|| missing("--issuer"))?;
+    let client_id = variable.or(args.client_id.clone(), "CERTBIND_CLIENT_ID").ok_or_else(|| missing("--client-id"))?;
     if args.assertion_only {
         writeln!(out, "{}", fresh_assertion(&args, &issuer, &client_id)?)?;
         return Ok(Exit::Done);
@@ -96,9 +99,8 @@ pub(super) fn run(args: TokenArgs, environment: &Environment, out: &mut dyn Writ
     let mut settings = Settings::new(&issuer, &client_id, credential, roots);
     settings.addresses = AddressPolicy::AllowPrivate;
     settings.limits.total = Duration::from_secs(args.server.timeout);
-    settings.scope = args.scope.as_deref().unwrap_or_default().parse().context("--scope")?;
-    settings.resources =
-        args.resource.iter().map(|text| text.parse()).collect::<Result<_, _>>().context("--resource")?;
+    settings.scope = typed("--scope", args.scope.as_deref().unwrap_or_default())?;
+    settings.resources = args.resource.iter().map(|text| typed("--resource", text)).collect::<Result<_, _>>()?;
     let source = TokenSource::new(settings, Arc::new(SystemClock), Arc::new(OsEntropy))?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -143,10 +145,11 @@ fn credential(args: &TokenArgs, variable: &Variables<'_>) -> anyhow::Result<Cred
     let certificate = match (path(&args.cert, "CERTBIND_CERT"), path(&args.key, "CERTBIND_KEY")) {
         (Some(cert), Some(key)) => Some(ClientCertificate::from_files(&cert, &key)?),
         (None, None) => None,
-        _ => anyhow::bail!("--cert and --key go together"),
+        _ => return Err(Misused("--cert and --key go together".to_owned()).into()),
     };
     let Some(path) = &args.assertion_key else {
-        return Ok(Credential::Certificate(certificate.context("give --cert and --key, or --assertion-key")?));
+        let missing = || Misused("give --cert and --key, or --assertion-key".to_owned());
+        return Ok(Credential::Certificate(certificate.ok_or_else(missing)?));
     };
     let key = AssertionKey::from_file(path, algorithm(args)?, args.kid.as_deref())?;
     Ok(Credential::PrivateKeyJwt { certificate, key })
@@ -164,7 +167,13 @@ fn fresh_assertion(args: &TokenArgs, issuer: &str, client_id: &str) -> anyhow::R
 
 fn algorithm(args: &TokenArgs) -> anyhow::Result<Option<Algorithm>> {
     let Some(name) = &args.alg else { return Ok(None) };
-    Ok(Some(Algorithm::parse(name).with_context(|| format!("--alg {name} is not an algorithm of this program"))?))
+    let unknown = || Misused(format!("--alg {name} is not an algorithm of this program"));
+    Ok(Some(Algorithm::parse(name).ok_or_else(unknown)?))
+}
+
+/// What an option says.
+pub(super) fn typed<T: FromStr<Err: Display>>(option: &str, text: &str) -> Result<T, Misused> {
+    text.parse().map_err(|fault| Misused(format!("{option}: {fault}")))
 }
 
 /// Who may vouch for the server.

@@ -18,8 +18,8 @@ use clap::Args;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::token::{ServerArgs, Variables, roots};
-use super::{Exit, explain};
+use super::token::{ServerArgs, Variables, roots, typed};
+use super::{Exit, Misused, explain};
 use crate::config::Environment;
 
 /// Which token, and what it is held against.
@@ -59,10 +59,11 @@ pub(super) fn run(args: &VerifyArgs, environment: &Environment, out: &mut dyn Wr
     let claimed = parsed.claims().ok();
     let text = |name: &str| claimed.and_then(|claims| claims.get(name)?.as_str()).map(str::to_owned);
     let issuer = Variables(environment).or(args.server.issuer.clone(), "CERTBIND_ISSUER");
-    let issuer = issuer.context("--issuer is missing: a token must not choose who is trusted")?;
+    let missing = || Misused("--issuer is missing: a token must not choose who is trusted".to_owned());
+    let issuer = issuer.ok_or_else(missing)?;
     let audience = args.audience.clone().or_else(|| text("aud")).unwrap_or_default();
     let demand = Demand {
-        scope: args.scope.as_deref().unwrap_or_default().parse().context("--scope")?,
+        scope: typed("--scope", args.scope.as_deref().unwrap_or_default())?,
         binding: Requirement::WhenBound,
         ..Demand::default()
     };
@@ -82,7 +83,8 @@ pub(super) fn run(args: &VerifyArgs, environment: &Environment, out: &mut dyn Wr
             Some(_) => "the list of what is revoked",
             None => "the keys",
         };
-        writeln!(io::stderr(), "certbind: {lacking} of {issuer} cannot be fetched")?;
+        let why = verifier.trouble().map(|why| format!(": {why}")).unwrap_or_default();
+        writeln!(io::stderr(), "certbind: {lacking} of {issuer} cannot be fetched{why}")?;
         return Ok(Exit::Unreachable);
     }
     let keys = verifier.offline().keys().set(now).unwrap_or_default();

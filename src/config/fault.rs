@@ -108,6 +108,9 @@ pub enum Fault {
         /// Its notBefore.
         from: Timestamp,
     },
+    /// A certificate that says that it is not for servers (RFC 5280 §4.2.1.12).
+    #[error("the certificate is not for servers: its extended key usage lacks serverAuth (RFC 5280 §4.2.1.12)")]
+    CertificateNotForServers,
     /// No certificate in it, or one that nobody can read.
     #[error("holds no certificate that can be read; PEM with BEGIN CERTIFICATE is wanted")]
     CertificateUnreadable,
@@ -450,12 +453,19 @@ fn did_you_mean(meant: Option<&str>) -> String {
 /// `certbind.toml:3:1: datadir: there is no such key; did you mean `data_dir`?`
 impl<About: fmt::Display> fmt::Display for Remark<About> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key.as_str() {
-            "" => write!(f, "{}: {}", self.origin, self.about),
-            key if self.origin == Origin::Environment(key.to_owned()) => write!(f, "{key}: {}", self.about),
-            key => write!(f, "{}: {key}: {}", self.origin, self.about),
-        }
+        let text = match self.key.as_str() {
+            "" => format!("{}: {}", self.origin, self.about),
+            key if self.origin == Origin::Environment(key.to_owned()) => format!("{key}: {}", self.about),
+            key => format!("{}: {key}: {}", self.origin, self.about),
+        };
+        f.write_str(&on_one_line(&text))
     }
+}
+
+/// A line for each complaint, whatever the name of a file has in it.
+fn on_one_line(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
 }
 
 impl<About: fmt::Display> Remark<About> {

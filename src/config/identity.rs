@@ -45,8 +45,9 @@ impl IdentitySource {
         let chain = chain.map_err(|fault| faults.push((of_cert.clone(), fault))).ok();
         let key = self.key.read_private(MAX_PEM, environment).map_err(Fault::Read);
         let key = key.and_then(|pem| private_key(&pem)).map_err(|fault| faults.push((of_key.clone(), fault))).ok();
-        if let Some(fault) = chain.as_ref().and_then(|(_, leaf)| out_of_time(leaf, now)) {
-            faults.push((of_cert.clone(), fault));
+        if let Some((_, leaf)) = &chain {
+            let found = out_of_time(leaf, now).into_iter().chain(not_for_servers(leaf));
+            faults.extend(found.map(|fault| (of_cert.clone(), fault)));
         }
         if let (Some((_, leaf)), Some((_, public))) = (&chain, &key)
             && !is_key_of(leaf, public)
@@ -92,6 +93,12 @@ fn out_of_time(leaf: &Certificate, now: Timestamp) -> Option<Fault> {
         return Some(Fault::CertificateExpired { since: leaf.not_after() });
     }
     leaf.is_not_yet_valid(now).then(|| Fault::CertificateNotYetValid { from: leaf.not_before() })
+}
+
+/// A certificate that says nothing of its usage is for all.
+fn not_for_servers(leaf: &Certificate) -> Option<Fault> {
+    let usage = leaf.extended_key_usage()?;
+    (!usage.any && !usage.server_auth).then_some(Fault::CertificateNotForServers)
 }
 
 /// The public key is the last thing in a SubjectPublicKeyInfo (RFC 5280 §4.1).

@@ -63,6 +63,11 @@ impl RawConfig {
         self.spoilt.contains(path) || !self.whole
     }
 
+    /// Whether the file could be read as a whole.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// Where this was typed; if it was not, where the table around it was; if that was not either, the file.
     pub(super) fn origin(&self, path: &str) -> Origin {
         let typed = self.values.get(path).map(|(_, origin)| origin);

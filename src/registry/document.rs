@@ -23,16 +23,17 @@ pub struct Registration {
     pub client: Arc<Client>,
 }
 
-/// Checks a registration. A member that is null counts as left out (RFC 7592 §2.2).
+/// Checks a registration. A member that is null counts as left out (RFC 7592 §2.2); one that there is not is refused
+/// all the same.
 ///
 /// # Errors
 /// Everything that is wrong; at least one complaint.
 pub fn register(document: &Map<String, Value>, rules: &RegistrationRules) -> Result<Registration, Vec<Complaint>> {
-    let document = without_nulls(document);
-    let complaints = misplaced(&document);
+    let complaints = misplaced(document);
     if !complaints.is_empty() {
         return Err(complaints);
     }
+    let document = without_nulls(document);
     // Every member has been looked at, so what is left to go wrong is a type that the table and the struct see otherwise.
     let metadata: ClientMetadata = serde_json::from_value(Value::Object(document))
         .map_err(|_| vec![Complaint::WrongType { key: "certbind".to_owned(), expected: expected(Kind::Table) }])?;
@@ -77,6 +78,7 @@ fn misplaced_in(members: &Map<String, Value>, prefix: &str, known: &'static [Mem
             return Some(Complaint::UnknownKey { key, meant: nearest(name, names(known)) });
         };
         match (member.kind, value) {
+            (_, Value::Null) => None,
             (Kind::Keys, Value::String(_)) => Some(Complaint::NotInline { key: member.name }),
             (kind, value) if is_of(kind, value) => None,
             (kind, _) => Some(Complaint::WrongType { key, expected: expected(kind) }),
@@ -221,6 +223,9 @@ mod tests {
         document["certbind"]["owner"] = Value::Null;
         let registered = register(document.as_object().unwrap(), &rules()).unwrap();
         assert!(!registered.document.contains_key("client_name"));
+        document["certbind"]["turst"] = Value::Null;
+        document["scoep"] = Value::Null;
+        assert_eq!(complaints_of(&document).len(), 2, "what there is not cannot be left out");
     }
 
     #[test]

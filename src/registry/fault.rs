@@ -1,6 +1,6 @@
 //! What is wrong with a client's file, said so that it can be found and put right.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 
@@ -141,7 +141,11 @@ impl Complaint {
 
 impl fmt::Display for FileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
+        // A line for each fault, whatever the name of the file has in it.
+        let shown = self.path.display().to_string();
+        shown
+            .chars()
+            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { f.write_char(c) })?;
         if let Some(Position { line, column }) = self.position {
             write!(f, ":{line}:{column}")?;
         }
@@ -171,5 +175,17 @@ impl fmt::Display for Warning {
         let Self::SharedSubject { trust, subject, clients } = self;
         let clients = clients.join(", ");
         write!(f, "the clients {clients} share the name {subject} in the trust group {trust} (RFC 8705 §2.1)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_one_line_whatever_the_file_is_called() {
+        let position = Some(Position { line: 3, column: 1 });
+        let fault = FileFault { path: "clients.d/a\nb\u{1b}.toml".into(), position, complaint: Complaint::NotText };
+        assert_eq!(fault.to_string(), "clients.d/a\\nb\\u{1b}.toml:3:1: is not UTF-8 text");
     }
 }

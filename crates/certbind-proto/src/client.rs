@@ -451,8 +451,12 @@ fn refuse_foreign_members(name: AuthMethod, metadata: &ClientMetadata, certifica
                 faults.add(MetadataFault::NotOfThisMethod(member));
             }
         }
-    } else if metadata.jwks.is_some() || metadata.jwks_uri.is_some() {
-        faults.add(MetadataFault::NotOfThisMethod("jwks"));
+    } else {
+        for (member, is_there) in [("jwks", metadata.jwks.is_some()), ("jwks_uri", metadata.jwks_uri.is_some())] {
+            if is_there {
+                faults.add(MetadataFault::NotOfThisMethod(member));
+            }
+        }
     }
     if !is(AuthMethod::SelfSignedTlsClientAuth) && !certificates.is_empty() {
         faults.add(MetadataFault::NotOfThisMethod("certbind.certificates"));

@@ -152,6 +152,16 @@ impl OnlineVerifier {
         has_list && self.verifier.keys().set(now).is_some()
     }
 
+    /// Why the last fetch of keys, or of the list of what is revoked, brought nothing; in words, for people.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let of_list = || match &self.revoked {
+            Revoked::Polled(poller) => poller.trouble(),
+            Revoked::Asked(_) | Revoked::Ignored => None,
+        };
+        self.issuer.trouble.get().or_else(of_list)
+    }
+
     /// The verifier as it is now, which never waits.
     #[must_use]
     pub const fn offline(&self) -> &Verifier {

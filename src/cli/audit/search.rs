@@ -15,8 +15,10 @@ use super::store::{self, StoreArgs};
 use crate::audit::lines::Lines;
 use crate::cli::Exit;
 use crate::cli::config::Output;
+use crate::cli::explain::REASONS;
 use crate::config::Environment;
 use crate::store::audit::AuditMember;
+use crate::suggest::nearest;
 
 /// How many lines that cannot be read are told one by one.
 const TOLD: u64 = 10;
@@ -80,6 +82,7 @@ enum Outcome {
 
 /// Prints the lines that fit, oldest first. A line that cannot be read is told and passed over.
 pub(super) fn run(args: &SearchArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    args.wanted.warn_of_unknown_words(&mut io::stderr())?;
     let filter = Filter::new(&args.wanted);
     let mut printer = Printer::start(out, args.output)?;
     let (mut left, mut unreadable) = (args.limit.unwrap_or(u64::MAX), 0);
@@ -114,6 +117,50 @@ pub(super) fn run(args: &SearchArgs, environment: &Environment, out: &mut dyn Wr
     }
     printer.flush()?;
     Ok(Exit::Done)
+}
+
+/// Every kind of event.
+const EVENTS: &[&str] = &[
+    "admin.refused",
+    "admin.requested",
+    "audit.checkpoint",
+    "audit.closed",
+    "audit.expired",
+    "audit.lost",
+    "audit.opened",
+    "audit.torn",
+    "client.changed",
+    "config.rejected",
+    "config.reloaded",
+    "key.retired",
+    "key.rotated",
+    "request.denied",
+    "revocation.lifted",
+    "store.fenced",
+    "token.introspected",
+    "token.issued",
+    "token.refused",
+    "token.revoked",
+];
+
+impl Wanted {
+    /// A log may be of another version and have other words, so it is searched all the same.
+    fn warn_of_unknown_words(&self, err: &mut dyn Write) -> io::Result<()> {
+        let meant = |meant: Option<&str>| meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        if let Some(event) = self.event.as_deref().filter(|event| !EVENTS.contains(event)) {
+            let meant = meant(nearest(event, EVENTS.iter().copied()));
+            writeln!(err, "certbind: warning: this version knows no event `{event}`{meant}")?;
+        }
+        if let Some(reason) = self.reason.as_deref().filter(|reason| REASONS.iter().all(|known| known.name != *reason))
+        {
+            let meant = meant(nearest(reason, REASONS.iter().map(|known| known.name)));
+            writeln!(
+                err,
+                "certbind: warning: this version knows no reason `{reason}`{meant}; `certbind explain` lists them all"
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// What a line is held against: texts, as they stand in it.
@@ -211,6 +258,29 @@ fn moment(text: &str) -> Result<Timestamp, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_event_is_known_by_its_name() {
+        let code = include_str!("../../audit/event.rs");
+        let named = code.split("#[serde(rename = \"").skip(1).filter_map(|rest| rest.split('"').next());
+        let mut events: Vec<&str> = named.filter(|name| name.contains('.')).collect();
+        events.sort_unstable();
+        assert_eq!(events, EVENTS);
+    }
+
+    #[test]
+    fn a_word_that_nothing_is_called_is_told() {
+        let told = |reason: &str, event: &str| {
+            let wanted = Wanted { reason: Some(reason.to_owned()), event: Some(event.to_owned()), ..Wanted::default() };
+            let mut err = Vec::new();
+            wanted.warn_of_unknown_words(&mut err).unwrap();
+            String::from_utf8(err).unwrap()
+        };
+        assert_eq!(told("scope_not_allowed", "token.issued"), "");
+        let said = told("nosuch", "token.isued");
+        assert!(said.contains("no event `token.isued`; did you mean `token.issued`?"), "{said}");
+        assert!(said.contains("no reason `nosuch`; `certbind explain`"), "{said}");
+    }
 
     #[test]
     fn a_time_is_a_moment_a_day_or_so_long_ago() {

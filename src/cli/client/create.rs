@@ -6,17 +6,19 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use certbind_proto::cert::Certificate;
 use certbind_proto::subject::{Subject, SubjectKind};
-use clap::{Args, ValueEnum};
+use certbind_proto::time::{Clock as _, SystemClock};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::{document, show};
-use crate::cli::Exit;
 use crate::cli::admin_api::{AdminArgs, Api};
 use crate::cli::config::Output;
+use crate::cli::{Exit, Misused};
 use crate::config::Environment;
 
 /// The client to be.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("proof").args(["from_cert", "jwks", "jwks_uri"]).required(true).multiple(true))]
 pub(in crate::cli) struct CreateArgs {
     /// The client's identifier; without it one is drawn
     client_id: Option<String>,
@@ -57,8 +59,8 @@ pub(in crate::cli) struct CreateArgs {
     #[arg(long)]
     owner: Option<String>,
     /// A label; may be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    label: Vec<String>,
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -111,11 +113,14 @@ fn registration(args: &CreateArgs, api: &Api) -> anyhow::Result<Value> {
         ours.extend(value.clone().map(|value| (name.to_owned(), value.into())));
     }
     if !args.label.is_empty() {
-        ours.insert("labels".to_owned(), labels(&args.label)?);
+        let labels = args.label.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
+        ours.insert("labels".to_owned(), Value::Object(labels.collect()));
     }
     match (&args.from_cert, args.matching, &args.jwks, &args.jwks_uri) {
         (Some(path), Some(matching), None, None) => {
-            of_certificate(args, api, &document::certificate(path)?, matching, (&mut members, &mut ours))?;
+            let certificate = document::certificate(path)?;
+            document::warn_of_end(&certificate, SystemClock.now());
+            of_certificate(args, api, &certificate, matching, (&mut members, &mut ours))?;
         }
         (None, None, jwks, jwks_uri) if jwks.is_some() || jwks_uri.is_some() => {
             members.insert("token_endpoint_auth_method".to_owned(), "private_key_jwt".into());
@@ -124,9 +129,11 @@ fn registration(args: &CreateArgs, api: &Api) -> anyhow::Result<Value> {
             members.extend(jwks_uri.clone().map(|uri| ("jwks_uri".to_owned(), uri.into())));
             members.extend(args.alg.clone().map(|alg| ("token_endpoint_auth_signing_alg".to_owned(), alg.into())));
         }
-        _ => anyhow::bail!(
-            "say how the client proves itself: --from-cert FILE --match KIND, --jwks FILE or --jwks-uri URL"
-        ),
+        _ => {
+            let missing =
+                "say how the client proves itself: --from-cert FILE --match KIND, --jwks FILE or --jwks-uri URL";
+            return Err(Misused(missing.to_owned()).into());
+        }
     }
     members.insert("certbind".to_owned(), Value::Object(ours));
     Ok(Value::Object(members))
@@ -171,7 +178,7 @@ fn name_in(certificate: &Certificate, kind: SubjectKind, wanted: Option<&str>) -
     let names = kind.names_in(certificate);
     let listed = || names.iter().map(|name| format!("\n  {name}")).collect::<String>();
     let name = match (wanted, names.as_slice()) {
-        (_, []) => anyhow::bail!("the certificate has no {}; it has{}", kind.label(), others(certificate)),
+        (_, []) => anyhow::bail!("the certificate has no {}; {}", kind.label(), others(certificate)),
         (Some(wanted), _) if names.iter().any(|name| name == wanted) => wanted.to_owned(),
         (Some(_), _) => anyhow::bail!("the certificate does not have this name; it has{}", listed()),
         (None, [only]) => only.clone(),
@@ -188,7 +195,11 @@ fn others(certificate: &Certificate) -> String {
     let kinds = SubjectKind::ALL
         .iter()
         .flat_map(|kind| kind.names_in(certificate).into_iter().map(|name| (kind.label(), name)));
-    kinds.map(|(kind, name)| format!("\n  {kind}: {name}")).collect()
+    let names: String = kinds.map(|(kind, name)| format!("\n  {kind}: {name}")).collect();
+    match names.is_empty() {
+        true => "it has no name of any kind, so only --match self-signed is left".to_owned(),
+        false => format!("it has{names}"),
+    }
 }
 
 fn only_trust_group(api: &Api) -> anyhow::Result<String> {
@@ -203,12 +214,9 @@ fn only_trust_group(api: &Api) -> anyhow::Result<String> {
     }
 }
 
-fn labels(labels: &[String]) -> anyhow::Result<Value> {
-    let pair = |label: &String| {
-        let (name, value) = label.split_once('=').with_context(|| format!("a label is NAME=VALUE, not {label}"))?;
-        Ok((name.to_owned(), Value::from(value)))
-    };
-    labels.iter().map(pair).collect::<anyhow::Result<Map<_, _>>>().map(Value::Object)
+fn label(typed: &str) -> anyhow::Result<(String, String)> {
+    let (name, value) = typed.split_once('=').context("it is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn how_to_get_a_token(args: &CreateArgs, api: &Api, client: &Value) -> anyhow::Result<String> {
@@ -226,4 +234,24 @@ fn how_to_get_a_token(args: &CreateArgs, api: &Api, client: &Value) -> anyhow::R
             status["issuer"].as_str().unwrap_or_default()
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use certbind_devpki::{Identity, LeafSpec, Validity};
+
+    use super::*;
+
+    #[test]
+    fn what_a_certificate_has_instead_is_said_also_when_that_is_nothing() {
+        let spec = LeafSpec::client("billing", Validity::days_from(0, 1));
+        let said = |spec: &LeafSpec| {
+            let identity = Identity::self_signed(spec).unwrap();
+            let certificate = Certificate::parse(identity.certificate()).unwrap();
+            name_in(&certificate, SubjectKind::SanDns, None).unwrap_err().to_string()
+        };
+        assert!(said(&spec).contains("it has\n  "), "{}", said(&spec));
+        let nameless = LeafSpec { subject: Vec::new(), ..spec };
+        assert!(said(&nameless).ends_with("so only --match self-signed is left"), "{}", said(&nameless));
+    }
 }

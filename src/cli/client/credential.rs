@@ -96,6 +96,9 @@ pub(super) fn run(command: &CredentialCommand, environment: &Environment, out: &
         }
         CredentialCommand::Add(AddArgs { client_id, file, admin }) => {
             let new = new(file.from_cert.as_deref(), file.jwk.as_deref())?.context("--from-cert or --jwk")?;
+            if let New::Certificate(certificate) = &new {
+                document::warn_of_end(certificate, SystemClock.now());
+            }
             change(client_id, admin, environment, out, |registered, _| registered.with(&new))
         }
         CredentialCommand::Remove(args) => {

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use certbind_proto::cert::Certificate;
 use certbind_proto::json;
 use certbind_proto::jwk::Jwk;
+use certbind_proto::time::Timestamp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Map, Value};
@@ -86,4 +87,13 @@ pub(in crate::cli) fn certificate(path: &Path) -> anyhow::Result<Certificate> {
             .with_context(|| format!("{} holds no PEM certificate", path.display()))?,
     };
     Certificate::parse(&der).with_context(|| format!("{}", path.display()))
+}
+
+/// Says of a certificate that is to be registered that it is over: unless the registration says that its dates do not
+/// count, it authenticates nobody.
+pub(super) fn warn_of_end(certificate: &Certificate, now: Timestamp) {
+    if certificate.is_expired(now) {
+        let since = certificate.not_after();
+        eprintln!("certbind: warning: this certificate ended at {since}");
+    }
 }

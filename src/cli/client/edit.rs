@@ -19,8 +19,8 @@ pub(in crate::cli) struct EditArgs {
     /// The client's identifier
     client_id: String,
     /// Set a member, as in scope="a b", owner=ops, labels.team=pay or audiences=A,B; nothing behind the = takes it away
-    #[arg(long, value_name = "MEMBER=VALUE", required_unless_present = "file", conflicts_with = "file")]
-    set: Vec<String>,
+    #[arg(long, value_name = "MEMBER=VALUE", required_unless_present = "file", conflicts_with = "file", value_parser = set)]
+    set: Vec<Set>,
     /// Replace the registration by the one in this file, TOML or JSON
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub(in crate::cli) struct EditArgs {
 /// # Errors
 /// When a file is bad, or the server refuses or cannot be reached.
 pub(super) fn run(args: &EditArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let patch = args.set.iter().try_fold(Map::new(), |patch, set| add(patch, set))?;
+    let patch = patch(&args.set);
     let replacement = args.file.as_ref().map(|path| document::read(path)).transpose()?;
     let api = args.admin.connect(environment)?;
     let path = path_of(&args.client_id);
@@ -46,36 +46,49 @@ pub(super) fn run(args: &EditArgs, environment: &Environment, out: &mut dyn Writ
     Ok(Exit::Done)
 }
 
-/// `scope=a b` becomes `{"scope": "a b"}`, `labels.team=pay` becomes `{"certbind": {"labels": {"team": "pay"}}}`.
-fn add(mut patch: Map<String, Value>, set: &str) -> anyhow::Result<Map<String, Value>> {
-    let (name, text) = set.split_once('=').with_context(|| format!("--set MEMBER=VALUE, not {set}"))?;
+/// One member and what it is to be.
+#[derive(Clone, Debug)]
+struct Set {
+    member: &'static str,
+    is_ours: bool,
+    value: Value,
+}
+
+/// `scope=a b` is the member `scope`, `labels.team=pay` the label `team` of the member `labels` of `certbind`.
+fn set(typed: &str) -> anyhow::Result<Set> {
+    let (name, text) = typed.split_once('=').context("it is MEMBER=VALUE")?;
     let name = name.strip_prefix("certbind.").unwrap_or(name);
     let (member, label) = name.split_once('.').map_or((name, None), |(member, label)| (member, Some(label)));
     let find = |table: &'static [Member]| table.iter().find(|known| known.name == member);
     let (known, is_ours) = match (find(&CLIENT), find(&CERTBIND)) {
         (Some(known), _) => (known, false),
         (None, Some(known)) => (known, true),
-        (None, None) => anyhow::bail!("there is no member {member}"),
+        (None, None) => anyhow::bail!("there is no member `{member}`"),
     };
     let value = match label {
         Some(label) if known.kind == Kind::Labels => {
             json!({ label: if text.is_empty() { Value::Null } else { text.into() } })
         }
-        Some(_) => anyhow::bail!("there is no member {name}"),
+        Some(_) => anyhow::bail!("there is no member `{name}`"),
         None => value(known, text)?,
     };
-    let place = match is_ours {
-        false => &mut patch,
-        true => {
-            let ours = patch.entry("certbind").or_insert_with(|| json!({}));
-            ours.as_object_mut().context("an object")?
+    Ok(Set { member: known.name, is_ours, value })
+}
+
+/// All of them as a merge patch (RFC 7396).
+fn patch(sets: &[Set]) -> Map<String, Value> {
+    let (mut patch, mut ours) = (Map::new(), Map::new());
+    for Set { member, is_ours, value } in sets {
+        let place = if *is_ours { &mut ours } else { &mut patch };
+        match (place.get_mut(*member), value.clone()) {
+            (Some(Value::Object(there)), Value::Object(more)) => there.extend(more),
+            (_, value) => drop(place.insert((*member).to_owned(), value)),
         }
-    };
-    match (place.get_mut(member), value) {
-        (Some(Value::Object(there)), Value::Object(more)) => there.extend(more),
-        (_, value) => drop(place.insert(member.to_owned(), value)),
     }
-    Ok(patch)
+    if !ours.is_empty() {
+        patch.insert("certbind".to_owned(), Value::Object(ours));
+    }
+    patch
 }
 
 fn value(member: &Member, text: &str) -> anyhow::Result<Value> {
@@ -96,14 +109,15 @@ fn value(member: &Member, text: &str) -> anyhow::Result<Value> {
 mod tests {
     use super::*;
 
-    fn patch(sets: &[&str]) -> anyhow::Result<Value> {
-        sets.iter().try_fold(Map::new(), |patch, set| add(patch, set)).map(Value::Object)
+    fn patched(sets: &[&str]) -> anyhow::Result<Value> {
+        let sets = sets.iter().map(|typed| set(typed)).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Value::Object(patch(&sets)))
     }
 
     #[test]
     fn what_is_set_becomes_a_merge_patch() {
         assert_eq!(
-            patch(&[
+            patched(&[
                 "scope=a b",
                 "owner=ops",
                 "labels.team=pay",
@@ -121,11 +135,11 @@ mod tests {
             })
         );
         assert_eq!(
-            patch(&["scope=", "legacy_audience=true"]).unwrap(),
+            patched(&["scope=", "legacy_audience=true"]).unwrap(),
             json!({ "scope": null, "certbind": { "legacy_audience": true } })
         );
-        for wrong in ["scope", "scoep=a", "legacy_audience=yes", "scope.x=a", "jwks=x"] {
-            assert!(patch(&[wrong]).is_err(), "{wrong}");
+        for wrong in ["scope", "=1", "nonsense=1", "scoep=a", "legacy_audience=yes", "scope.x=a", "jwks=x"] {
+            assert!(patched(&[wrong]).is_err(), "{wrong}");
         }
     }
 }

@@ -123,6 +123,7 @@ fn make_pki() -> Result<Vec<(&'static str, Vec<u8>)>, certbind_devpki::PkiError>
     let expired = ca.leaf(&LeafSpec::server(Validity::days_from(NOW - 30 * DAY, 20)))?;
     let future = ca.leaf(&LeafSpec::server(Validity::days_from(NOW + DAY, 20)))?;
     let ending = ca.leaf(&LeafSpec::server(Validity::days_from(NOW - 88 * DAY, 90)))?;
+    let client = ca.leaf(&LeafSpec::client("localhost", year).dns("localhost"))?;
     let ed25519 = ca.leaf(&LeafSpec::server(year).key(KeyAlgorithm::Ed25519))?;
     let p384 = ca.leaf(&LeafSpec::server(year).key(KeyAlgorithm::P384))?;
     let rsa = ca.leaf(&LeafSpec::server(year).key(KeyAlgorithm::Rsa2048))?;
@@ -142,6 +143,8 @@ fn make_pki() -> Result<Vec<(&'static str, Vec<u8>)>, certbind_devpki::PkiError>
         ("other.key", other.key_pem().into_bytes()),
         ("expired.pem", expired.chain_pem().into_bytes()),
         ("expired.key", expired.key_pem().into_bytes()),
+        ("client.pem", client.chain_pem().into_bytes()),
+        ("client.key", client.key_pem().into_bytes()),
         ("future.pem", future.chain_pem().into_bytes()),
         ("future.key", future.key_pem().into_bytes()),
         ("ending.pem", ending.chain_pem().into_bytes()),

@@ -156,6 +156,11 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "server.pem\"\nkey = \"file:server",
+        "client.pem\"\nkey = \"file:client",
+        "certbind.toml:7:1: listen.mtls.cert: the certificate is not for servers: its extended key usage lacks serverAuth (RFC 5280 §4.2.1.12)",
+    ),
+    (
+        "server.pem\"\nkey = \"file:server",
         "future.pem\"\nkey = \"file:future",
         "certbind.toml:7:1: listen.mtls.cert: the certificate is good from 2026-11-23T00:00:00.000Z on, not yet",
     ),

@@ -251,6 +251,40 @@ async fn a_server_that_is_not_there_is_5_and_one_that_nobody_names_is_6() {
     assert!(said.contains("there.sock"), "{said}");
 }
 
+#[test]
+fn what_the_command_line_does_not_say_is_2_before_anybody_is_asked() {
+    let site = AdminSite::new();
+    let create = ["client", "create", "d", "--audience", API];
+    for (arguments, word) in [
+        (&create[..], "--from-cert"),
+        (&[&create[..], &["--jwks", "keys.json", "--label", "team"]].concat(), "it is NAME=VALUE"),
+        (&["client", "edit", "d", "--set", "nonsense=1"], "there is no member `nonsense`"),
+        (&["client", "edit", "d", "--set", "=1"], "there is no member ``"),
+        (&["client", "edit", "d", "--set", "scope"], "it is MEMBER=VALUE"),
+        (&["client", "edit", "d", "--set", "tls_client_certificate_bound_access_tokens=maybe"], "is true or false"),
+        (&["token", "--issuer", API, "--client-id", "d"], "give --cert and --key, or --assertion-key"),
+        (&["token", "--issuer", API], "--client-id is missing"),
+        (&["token", "--issuer", API, "--client-id", "d", "--cert", "clients/billing.pem"], "go together"),
+        (&["status", "--server", "ftp://x"], "--server is unix:PATH or https://HOST:PORT, not ftp://x"),
+        (&["status", "--server", "https://localhost:1"], "asks for a certificate"),
+    ] {
+        let (code, said) = fails(&site, arguments);
+        assert_eq!(code, 2, "{arguments:?}: {said}");
+        assert!(said.contains(word), "{arguments:?}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_is_named_counts_more_than_the_environment() {
+    let site = AdminSite::new();
+    let (_server, _api) = site.start("admin.sock").await;
+    runs(&site, &["status"]);
+    let (code, said) = fails(&site, &["status", "--config", "certbind.toml"]);
+    assert_eq!(code, 6, "{said}");
+    assert!(said.contains("certbind.toml has no [listen.admin]"), "{said}");
+    runs(&site, &["status", "--config", "certbind.toml", "--server", "unix:admin.sock"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_is_applied_once_and_the_second_time_there_is_nothing_to_do() {
     let site = AdminSite::new();
@@ -296,5 +330,11 @@ async fn a_folder_is_applied_once_and_the_second_time_there_is_nothing_to_do() {
     let (out, said, status) = output(&mut command(&site, &["apply", "wanted"]));
     assert_eq!((status.code(), out.as_str()), (Some(3), "four created\n"));
     assert!(said.contains("certbind: bad: The registration is refused.\n  certbind.audeinces: there is no such key; did you mean `audiences`?"), "{said}");
-    assert!(said.contains("certbind: billing: A file in clients.dir registers this client"), "{said}");
+    assert!(
+        said.contains("certbind: billing: a file in clients.dir registers this client, and it alone counts"),
+        "{said}"
+    );
+    let (out, _, status) = output(&mut command(&site, &["diff", "wanted"]));
+    let expected = "+ bad\n! billing: a file in clients.dir registers this client, and it alone counts\n";
+    assert_eq!((status.code(), out.as_str()), (Some(8), expected));
 }

@@ -71,6 +71,7 @@ async fn another_user_does_not_get_in() {
         serde_json::from_str::<serde_json::Value>(&out).unwrap()["request_id"].as_str().unwrap().to_owned();
     let refused = site.site.event(&request_id).await;
     assert_eq!((&refused["reason"], &refused["outcome"]), (&"admin_unknown".into(), &"failure".into()));
+    assert_eq!(refused["actor"], "uid:65534");
 }
 
 fn is_root() -> bool {

@@ -352,7 +352,7 @@ async fn the_commands_ask_a_server_over_tls() {
     let (code, _, said) = run(Some("mallory"), &["status"]);
     assert_eq!((code, said.lines().next()), (3, Some("certbind: You are nobody who may use this API.")));
     let (code, _, said) = run(None, &["status"]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 2);
     assert!(said.contains("the admin API asks for a certificate: --cert and --key"), "{said}");
 
     // The same from the environment; and a configuration names no host for a certificate.

@@ -1,6 +1,7 @@
 //! The issuer on the other end: its metadata and keys over HTTPS, asked for no more often than is right (RFC 8414 §3;
 //! RFC 8725 §3.10).
 
+use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +35,39 @@ pub(super) struct Issuer {
     pub(super) identifier: String,
     pub(super) keys: Keys,
     pub(super) limits: Limits,
+    /// Why the last fetch brought nothing, if it did not.
+    pub(super) trouble: Trouble,
+}
+
+/// What went wrong last, in words, until it goes well.
+#[derive(Default)]
+pub(super) struct Trouble(Mutex<Option<String>>);
+
+impl Trouble {
+    pub(super) fn set(&self, fault: &dyn Error) {
+        *self.words() = Some(with_causes(fault));
+    }
+
+    pub(super) fn clear(&self) {
+        *self.words() = None;
+    }
+
+    pub(super) fn get(&self) -> Option<String> {
+        self.words().clone()
+    }
+
+    fn words(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn with_causes(fault: &dyn Error) -> String {
+    let (mut text, mut cause) = (fault.to_string(), fault.source());
+    while let Some(fault) = cause {
+        text += &format!(": {fault}");
+        cause = fault.source();
+    }
+    text
 }
 
 /// Why a fetch brought nothing, for the log.
@@ -57,7 +91,7 @@ pub(super) enum FetchFault {
 
 impl Issuer {
     pub(super) const fn new(fetcher: Fetcher, identifier: String, keys: Keys, limits: Limits) -> Self {
-        Self { fetcher, flight: Mutex::new(None), identifier, keys, limits }
+        Self { fetcher, flight: Mutex::new(None), identifier, keys, limits, trouble: Trouble(Mutex::new(None)) }
     }
 
     /// Sees to it that the keys are as new as they must be, and waits for that only where it matters.
@@ -148,8 +182,12 @@ struct Landing {
 impl Landing {
     async fn fly(mut self) {
         match self.issuer.fetch().await {
-            Ok(set) => self.set = Some(Arc::new(set)),
+            Ok(set) => {
+                self.issuer.trouble.clear();
+                self.set = Some(Arc::new(set));
+            }
             Err(fault) => {
+                self.issuer.trouble.set(&fault);
                 tracing::warn!(issuer = self.issuer.identifier, fault = %fault, "the issuer's keys cannot be fetched");
             }
         }

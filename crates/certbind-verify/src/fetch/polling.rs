@@ -15,7 +15,7 @@ use hyper::{Request, StatusCode, Uri};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::issuer::{FetchFault, Issuer, Suits};
+use super::issuer::{FetchFault, Issuer, Suits, Trouble};
 use crate::revocations::{ListRefused, Policy, Revocations, Taken};
 
 /// The member of the metadata that says where the list is.
@@ -59,6 +59,8 @@ pub(super) struct Poller {
     is_running: AtomicBool,
     /// How many polls there were.
     polls: watch::Sender<u64>,
+    /// Why the last one brought nothing, if it did not.
+    trouble: Trouble,
 }
 
 /// Where the list is, and which one is held.
@@ -96,7 +98,13 @@ impl Poller {
             known: Mutex::default(),
             is_running: AtomicBool::new(false),
             polls: watch::Sender::default(),
+            trouble: Trouble::default(),
         }
+    }
+
+    /// Why the last poll brought nothing.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.get()
     }
 
     /// The list as it is now.
@@ -118,6 +126,10 @@ impl Poller {
 
     async fn poll(&self) {
         let outcome = self.fetch().await;
+        match &outcome {
+            Ok(_) => self.trouble.clear(),
+            Err(fault) => self.trouble.set(fault),
+        }
         match &outcome {
             Ok(Some(Taken::Newer)) => tracing::debug!(entries = self.list.len(), "a newer list of what is revoked"),
             Ok(Some(Taken::Added) | None) => {}

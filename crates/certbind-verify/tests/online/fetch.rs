@@ -70,6 +70,7 @@ async fn rfc9068_4_the_first_token_fetches_the_keys_and_the_next_ones_do_not() {
     }
     assert_eq!((rig.issuer.hits(METADATA), rig.issuer.hits(JWKS)), (1, 1));
     assert!(rig.verifier.warm_up(at(100)).await);
+    assert_eq!(rig.verifier.trouble(), None);
     assert_eq!(rig.issuer.hits(METADATA), 1);
 }
 
@@ -271,6 +272,7 @@ async fn an_issuer_that_is_no_https_url_is_never_asked() {
         let fetch = Settings::new(vec![issuer.root()], AddressPolicy::AllowPrivate);
         let verifier = OnlineVerifier::new(certbind_verify::Settings::new(&name, AUDIENCE), fetch).unwrap();
         assert!(!verifier.warm_up(at(0)).await, "{name}");
+        assert_eq!(verifier.trouble().as_deref(), Some("the issuer is not an https URL (RFC 8414 §2)"), "{name}");
     }
     assert_eq!(issuer.hits(METADATA), 0);
 }
