@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use certbind_proto::time::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::StoreError;
 use super::mark::Mark;
-use super::{files, origin, schema};
+use super::{clients, files, keys, origin, revocations, schema};
 
 /// How long servers may hold the database up.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,12 +57,21 @@ fn fill(from: &Path, to: &Path) -> Result<Copied, StoreError> {
     if finding != "ok" {
         return Err(StoreError::Corrupt(None));
     }
+    is_readable(&copy)?;
     origin::mark(&copy)?;
     let unsealed: i64 =
         copy.query_row("SELECT count(*) FROM signing_keys WHERE form = 'pkcs8'", [], |row| row.get(0))?;
     drop(copy);
     let bytes = keep(to).map_err(unavailable)?;
     Ok(Copied { bytes, unsealed_keys: unsealed.unsigned_abs() })
+}
+
+/// Reads what a server could not start without or do over: each row says by its checksum whether it is as it was written.
+fn is_readable(copy: &Connection) -> Result<(), StoreError> {
+    keys::load(copy)?;
+    clients::since(copy, 0)?;
+    revocations::since(copy, 0, Timestamp::from_millis(i64::MIN))?;
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -91,13 +101,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
 
-    use certbind_proto::time::Timestamp;
     use tempfile::TempDir;
 
     use super::super::{Settings, SqliteStore};
     use super::*;
     use crate::store::conformance::{NOW, signing_key, soon, try_wait, wait};
-    use crate::store::{FirstUse, KeyStore as _, Replaced, ReplayKey, ReplayStore as _, Secret, StoredKey, Use};
+    use crate::store::{
+        ClientStore as _, Expected, FirstUse, KeyStore as _, Replaced, ReplayKey, ReplayStore as _, Secret, StoredKey,
+        Use,
+    };
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -197,7 +209,14 @@ mod tests {
         assert!(copy(&folder.path("data"), &folder.path("copy")).is_err());
         assert_eq!(fs::read(folder.path("copy")).unwrap(), b"mine");
         assert!(copy(&folder.path("data"), &folder.path("no/folder")).is_err());
+        wait(store.put_client("billing".into(), "{}".into(), Expected::Absent, NOW));
         drop(store);
+        let database = Connection::open(folder.path("data").join(files::FILE)).unwrap();
+        database.execute("UPDATE clients SET metadata = '[]'", []).unwrap();
+        let unreadable = copy(&folder.path("data"), &folder.path("unreadable"));
+        assert!(matches!(unreadable, Err(StoreError::Corrupt(_))), "{unreadable:?}");
+        assert!(!folder.path("unreadable").exists());
+        drop(database);
         let file = folder.path("data").join(files::FILE);
         let mut bytes = fs::read(&file).unwrap();
         let middle = bytes.len() / 2;
