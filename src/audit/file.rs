@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -25,6 +25,8 @@ mod tests;
 const LOCK_DEADLINE: Duration = Duration::from_millis(250);
 /// How long before it is asked for again.
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
+/// What a mode must not grant: anything to others, changes to the group.
+const OTHERS: u32 = 0o027;
 /// How often a file may be rotated between two looks.
 const MAX_MOVES: usize = 8;
 
@@ -220,6 +222,11 @@ impl Open {
         }
         if is_new {
             keep_name(path);
+        }
+        let mode = file.metadata()?.permissions().mode() & 0o777;
+        if mode & OTHERS != 0 {
+            let (path, mode) = (path.display(), format!("{mode:04o}"));
+            tracing::warn!(%path, mode, "the audit log was there with a mode that lets others read or change it; 0600 or 0640 does not");
         }
         Ok(Self(file))
     }

@@ -1,6 +1,7 @@
 //! The audit log of a running server: whole after a crash, through rotations, and with two servers on one file.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -190,6 +191,20 @@ async fn attack_65_a_changed_log_is_told_by_file_and_line_and_a_noted_head_finds
     assert_eq!(status.code(), Some(1));
     assert!(stdout.contains("BREAK  audit.jsonl:3: line 2 of the chain was changed, or this one was\n"), "{stdout}");
     assert!(stdout.ends_with("BROKEN: 1 breaks in 102 lines in 1 files\n"), "{stdout}");
+}
+
+#[test]
+fn a_log_that_was_there_for_others_to_read_is_told() {
+    for (mode, is_told) in [(0o644, true), (0o660, true), (0o640, false), (0o600, false)] {
+        let site = Site::new();
+        fs::write(site.path(LOG), "").unwrap();
+        fs::set_permissions(site.path(LOG), fs::Permissions::from_mode(mode)).unwrap();
+        let stderr = site.start().stderr_at_end();
+        let told = json_lines(&stderr);
+        let told = told.iter().filter(|line| line["mode"] == format!("{mode:04o}")).count();
+        assert_eq!(told, usize::from(is_told), "{mode:04o}: {stderr}");
+        assert_eq!(fs::metadata(site.path(LOG)).unwrap().permissions().mode() & 0o777, mode, "it stays as it is");
+    }
 }
 
 #[test]
