@@ -96,6 +96,9 @@ impl Reporter {
         for fault in &report.faults {
             self.told_refused(CLIENTS, fault);
         }
+        for fault in &report.known {
+            self.hear_refused(CLIENTS, &fault.to_string());
+        }
         for warning in &report.warnings {
             tracing::warn!("{warning}");
         }

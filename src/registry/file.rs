@@ -39,6 +39,8 @@ pub struct Report {
     pub changes: Vec<Change>,
     /// What is wrong and was not told before. The files concerned changed nothing.
     pub faults: Vec<FileFault>,
+    /// What is still wrong, and was told before.
+    pub known: Vec<FileFault>,
     /// What is odd and was not told before.
     pub warnings: Vec<Warning>,
     /// How many files are bad now, told or not: 0 when the last reload succeeded.

@@ -94,7 +94,9 @@ impl Folder {
             report.changes = self.put_in_force();
             report.warnings = self.new_warnings();
         }
+        report.known = self.told();
         report.faults = self.new_faults();
+        report.known.retain(|fault| !report.faults.contains(fault));
         report.faulty = self.fault.iter().count() + self.entries.values().filter(|entry| entry.is_faulty()).count();
         report.clients = self.in_force.len();
         report
@@ -198,6 +200,16 @@ impl Folder {
         changes.sort();
         self.in_force = Arc::new(clients);
         changes
+    }
+
+    /// What is wrong and was told.
+    fn told(&self) -> Vec<FileFault> {
+        let of_files = self.entries.iter().flat_map(|(path, entry)| {
+            let faults = entry.faults(path);
+            if faults == entry.told { faults } else { Vec::new() }
+        });
+        let of_folder = self.told_fault.clone().filter(|told| Some(told) == self.fault.as_ref());
+        of_folder.into_iter().chain(of_files).collect()
     }
 
     fn new_faults(&mut self) -> Vec<FileFault> {

@@ -136,9 +136,12 @@ async fn status_and_reload_tell_what_is_not_in_force() {
     assert_eq!(runs(&site, &["reload"]), "");
     let text = std::fs::read_to_string(site.site.path("clients.d/billing.toml")).unwrap();
     site.site.write("clients.d/billing.toml", &text.replace("scope", "scoep"));
-    let (out, _, code) = output(&mut command(&site, &["reload"]));
-    assert!(out.starts_with("not taken over  clients: ") && out.contains("did you mean `scope`?"), "{out}");
-    assert_eq!(code.code(), Some(1));
+    // Whether this is the first to see it or not.
+    for _ in 0..2 {
+        let (out, _, code) = output(&mut command(&site, &["reload"]));
+        assert!(out.starts_with("not taken over  clients: ") && out.contains("did you mean `scope`?"), "{out}");
+        assert_eq!(code.code(), Some(1));
+    }
     let (out, _, code) = output(&mut command(&site, &["status", "-o", "json"]));
     assert_eq!((code.code(), &json(&out)["refused"]), (Some(1), &json!(["clients"])));
     site.site.write("clients.d/billing.toml", &text.replace("scope = \"", "scope = \"more "));
