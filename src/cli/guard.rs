@@ -27,7 +27,7 @@ use crate::guard::auth_request::{self, Naming};
 use crate::guard::ext_authz::{self, Source};
 use crate::guard::{Caller, Guard, Metrics, Route};
 use crate::http::ops::{Check, Operations};
-use crate::net::{self, Capacity, Listener, Others, Transport, tls};
+use crate::net::{self, Capacity, Listener, Others, SocketFile, Transport, tls};
 
 /// How many connections the operations listener takes.
 const MAX_OPS_CONNECTIONS: usize = 64;
@@ -90,6 +90,12 @@ pub(super) fn run(args: &GuardArgs, environment: &Environment) -> anyhow::Result
         Ok(opened) => opened,
         Err(rejected) => return Ok(super::config::refuse(&rejected, &mut io::stderr())?),
     };
+    if let GuardListener::Unix { users, .. } = &opened.config.listen
+        && let Some(unknown) = users.iter().find_map(|user| uid_of(user).err())
+    {
+        eprintln!("{unknown:#}");
+        return Ok(Exit::Invalid);
+    }
     if args.check {
         opened.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         return Ok(Exit::Done);
@@ -133,12 +139,13 @@ impl Running {
         let Front { listener, caller, transport, followed } = front(&config, files.tls, environment)?;
         let ops = config.ops.as_ref().map(|ops| Listener::bind(ops.address)).transpose();
         let ops = ops.context("cannot listen at listen.ops.address")?;
+        let socket = listener.file().cloned();
         let (address, ops_address) = (listener.local_address(), ops.as_ref().map(Listener::local_address));
 
         let mut running = Self { stop: watch::Sender::new(false), listeners: JoinSet::new(), lines, _files: followed };
         running.serve_proxies(&config, guard, (listener, caller, transport));
         if let Some(ops) = ops {
-            running.serve_operations(ops, &config, &metrics, &verifier);
+            running.serve_operations(ops, &config, &metrics, &verifier, socket);
         }
         if !tokio::time::timeout(FIRST_LOOK, verifier.warm_up(clock.now())).await.unwrap_or(false) {
             tracing::warn!(
@@ -196,6 +203,7 @@ impl Running {
         config: &GuardConfig,
         metrics: &Arc<Metrics>,
         verifier: &OnlineVerifier,
+        socket: Option<SocketFile>,
     ) {
         let settings = net::Settings {
             name: "ops".into(),
@@ -205,11 +213,18 @@ impl Running {
             observer: Arc::new(()),
         };
         let (metrics, keys) = (Arc::clone(metrics), verifier.offline().keys().clone());
-        let is_ready = move || keys.set(SystemClock.now()).is_some();
-        let operations = Operations {
-            metrics: Box::new(move || metrics.text()),
-            checks: vec![Check { name: "keys", ready: Box::new(is_ready) }],
-        };
+        let has_keys = move || keys.set(SystemClock.now()).is_some();
+        let mut checks = vec![Check { name: "keys", ready: Box::new(has_keys) }];
+        if let Some(list) = verifier.offline().revocations().cloned().filter(|_| config.revocation.is_denied_when_stale)
+        {
+            let skew = config.clock_skew;
+            let is_current = move || list.is_current(skew, SystemClock.now());
+            checks.push(Check { name: "revocations", ready: Box::new(is_current) });
+        }
+        if let Some(socket) = socket {
+            checks.push(Check { name: "socket", ready: Box::new(move || socket.is_there()) });
+        }
+        let operations = Operations { metrics: Box::new(move || metrics.text()), checks };
         self.listeners.spawn(listener.serve(settings, Arc::new(operations), self.stop.subscribe()));
     }
 

@@ -214,7 +214,7 @@ pub enum Fault {
     },
     /// Where the format names its header.
     #[error(
-        "is no name for that header: nginx and haproxy take any of letters, digits and `-`, the others have one of their own"
+        "is no name for that header: nginx and haproxy take any of letters, digits and `-` with `cert` in it, the others have one of their own"
     )]
     HeaderFixed,
     /// Mutual TLS that lets nobody in.
@@ -222,6 +222,19 @@ pub enum Fault {
         "lets nobody in; name the administrators in [[listen.admin.allow]], each by a name of its certificate and with its role"
     )]
     NoAdministrator,
+    /// A header that anybody may set.
+    #[error(
+        "is not set by the proxy that asks in this mode, so that each of its clients could set it: nginx sets `nginx` (auth-request), Envoy says `envoy` (ext-authz), Traefik sets `traefik` and Caddy `haproxy` (forward-auth). If a proxy before it sets this one, write listen.certificate_relayed = true"
+    )]
+    NotSetByThisProxy,
+    /// A route that no request takes.
+    #[error(
+        "is never reached: route {by}, counted from 0, stands before it and takes every request of it; put the narrower route first"
+    )]
+    RouteCovered {
+        /// The route that takes them.
+        by: usize,
+    },
     /// Nobody may ask.
     #[error("lets nobody ask; name the proxies in [[listen.allow]], each by a name of its certificate")]
     NoProxy,
@@ -229,13 +242,17 @@ pub enum Fault {
     #[error("is missing: nothing passes without a [[route]] that says what a token must be")]
     NoRoute,
     /// Not a method.
-    #[error("{value} is no method; write them as in [\"GET\", \"POST\"]")]
+    #[error(
+        "{value} is no method; there are DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT and TRACE; left out, all are meant"
+    )]
     NotAMethod {
         /// What was typed.
         value: String,
     },
     /// Not a path.
-    #[error("{value} is no path of a route; write one that begins with / and has no ?, # and %")]
+    #[error(
+        "{value} is no path of a route: write one that begins with /, as a request has it, without ?, %, ; and wildcards; all that lies below it is meant as well"
+    )]
     NotARoute {
         /// What was typed.
         value: String,
@@ -431,6 +448,11 @@ pub enum Concern {
     /// Revoked certificates may get in.
     #[error("lets clients in on the word of a revocation list that is out of date")]
     StaleCrlTolerated,
+    /// A header that is believed from a proxy further away.
+    #[error(
+        "believes a header that the proxy which asks does not set itself: whoever can send it to that proxy passes for any client"
+    )]
+    CertificateRelayed,
     /// Revoked tokens may pass.
     #[error(
         "lets revoked tokens pass while the list of what is revoked is too old; whoever keeps the list from arriving decides when"

@@ -25,6 +25,7 @@ use super::show::Effective;
 use super::url::Issuer;
 use super::value::{self, shown};
 use super::{Rejected, collected};
+use crate::guard::route::{covers, is_route};
 
 /// What the guard asks a proxy to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +253,9 @@ impl Checker<'_> {
         if self.raw.rows("route") == 0 {
             self.complain("route", Fault::NoRoute);
         }
+        if let Some(routes) = &routes {
+            self.check_routes(routes);
+        }
         let (limits, log) = (self.guard_limits(), self.guard_log());
         Some(GuardConfig {
             issuer: issuer?,
@@ -313,6 +317,7 @@ impl Checker<'_> {
 
     /// One format, and for Envoy alone what it says by itself.
     fn certificate_from(&mut self, mode: Option<GuardMode>) -> Option<CertificateFrom> {
+        let relayed = self.boolean("listen.certificate_relayed") == Some(true);
         let word =
             self.word("listen.certificate_from", |text| CERTIFICATE_FROM.iter().copied().find(|own| *own == text))?;
         let Some(format) = Format::ALL.into_iter().find(|format| format.as_str() == word) else {
@@ -324,11 +329,27 @@ impl Checker<'_> {
             }
             return Some(CertificateFrom::Envoy);
         };
+        self.check_who_sets_it(format, mode, relayed);
         let usual = Some(Forwarding::new(format));
         let forwarding = self.derived("listen.certificate_header", usual, |checker, path| {
             checker.parsed(path, |text| Forwarding::in_header(format, text).ok_or(Fault::HeaderFixed))
         });
         forwarding.map(CertificateFrom::Header)
+    }
+
+    /// A header that the proxy does not set itself is whatever its client sends, unless a proxy before it sees to that.
+    fn check_who_sets_it(&mut self, format: Format, mode: Option<GuardMode>, relayed: bool) {
+        let is_its_own = match mode {
+            Some(GuardMode::AuthRequest) => format == Format::Nginx,
+            Some(GuardMode::ForwardAuth) => matches!(format, Format::Traefik | Format::Haproxy),
+            Some(GuardMode::ExtAuthz) => false,
+            None => return,
+        };
+        match (is_its_own, relayed) {
+            (true, _) => {}
+            (false, true) => self.warn("listen.certificate_relayed", Concern::CertificateRelayed),
+            (false, false) => self.complain("listen.certificate_from", Fault::NotSetByThisProxy),
+        }
     }
 
     fn guard_revocation(&mut self) -> Option<GuardRevocation> {
@@ -338,6 +359,14 @@ impl Checker<'_> {
             "accept" => Some(false),
             _ => None,
         });
+        if let (Some(poll), Some(max_age)) = (poll, max_age)
+            && max_age < 2 * poll + ISSUER_RENEWS
+        {
+            self.complain(
+                "revocation.max_age",
+                Fault::NeedsOther { other: "two minutes more than twice revocation.poll" },
+            );
+        }
         if stale == Some(false) {
             self.warn("revocation.when_stale", Concern::StaleAccepted);
         }
@@ -347,10 +376,13 @@ impl Checker<'_> {
     fn route(&mut self, table: &str) -> Option<GuardRoute> {
         let at = |key: &str| format!("{table}.{key}");
         let methods = self.texts(&at("methods"));
+        if self.raw.value(&at("methods")).is_some() && methods.as_ref().is_some_and(Vec::is_empty) {
+            self.complain(&at("methods"), Fault::Empty);
+        }
         if let Some(method) = methods.iter().flatten().find(|method| !is_method(method)) {
             self.complain(&at("methods"), Fault::NotAMethod { value: shown(method) });
         }
-        let path = self.parsed(&at("path"), |text| match text.starts_with('/') && !text.contains(['?', '#', '%']) {
+        let path = self.parsed(&at("path"), |text| match is_route(text) {
             true => Ok(text.to_owned()),
             false => Err(Fault::NotARoute { value: shown(text) }),
         });
@@ -379,6 +411,20 @@ impl Checker<'_> {
         })
     }
 
+    /// A route that an earlier one covers is taken by no request.
+    fn check_routes(&mut self, routes: &[GuardRoute]) {
+        for (number, route) in routes.iter().enumerate() {
+            let covers_methods = |wide: &GuardRoute| {
+                wide.methods.is_empty()
+                    || (!route.methods.is_empty() && route.methods.iter().all(|method| wide.methods.contains(method)))
+            };
+            let mut earlier = routes.iter().take(number);
+            if let Some(by) = earlier.position(|wide| covers_methods(wide) && covers(&wide.path, &route.path)) {
+                self.complain(&format!("route.{number}.path"), Fault::RouteCovered { by });
+            }
+        }
+    }
+
     fn guard_limits(&mut self) -> Option<GuardLimits> {
         let connections = self.size("limits.connections");
         let handshake_timeout = self.duration("limits.handshake_timeout");
@@ -401,10 +447,15 @@ impl Checker<'_> {
     }
 }
 
-/// A method as RFC 9110 §9.1 writes them: they have a case, and all that there are have this one.
+/// The methods that there are (RFC 9110 §9.3, RFC 5789). A route with another one would be taken by no request.
+const METHODS: [&str; 8] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
+
 fn is_method(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+    METHODS.contains(&text)
 }
+
+/// How often an issuer renews its list when nothing happens, with room for the way.
+const ISSUER_RENEWS: Duration = Duration::from_secs(90);
 
 const CERTIFICATE_FROM: &[&str] = &["alb", "envoy", "haproxy", "nginx", "rfc9440", "traefik", "xfcc"];
 
@@ -433,7 +484,7 @@ const GUARD_KEYS: &[Key] = &[
     key("clock_skew", span(0, 60), Is("30s"), "how far the issuer's clock may be off"),
     key(
         "offline",
-        span(0, 7 * 86_400),
+        span(60, 7 * 86_400),
         Is("24h"),
         "how long the issuer's keys serve while it cannot be reached; after that everything is denied",
     ),
@@ -455,6 +506,12 @@ const GUARD_KEYS: &[Key] = &[
         Kind::Choice(CERTIFICATE_FROM),
         Required,
         "how the proxy forwards the certificate of its client; every other header that claims to is refused",
+    ),
+    key(
+        "listen.certificate_relayed",
+        Kind::Boolean,
+        Is("false"),
+        "whether a proxy before the one that asks has set that header, and sees to it that no client can; nothing here can tell",
     ),
     key(
         "listen.certificate_header",

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use certbind_proto::forwarded::Forwarding;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use hyper::{Request, Response, StatusCode};
 
 use super::{Answered, Asked, Caller, Guard, Unasked, Verdict, route};
@@ -63,8 +63,10 @@ impl Door {
         self.caller.check(connection, self.guard.clock.now())?;
         route::no_override(headers.keys().map(HeaderName::as_str))?;
         let (method, target) = self.naming.headers();
+        let method = once(headers, method)?;
+        route::no_tunnel(method, headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes))?;
         Ok(Asked {
-            method: once(headers, method)?,
+            method,
             target: once(headers, target)?,
             authorization: headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect(),
             certificate: self.forwarding.read(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))?,
@@ -83,6 +85,10 @@ fn once<'r>(headers: &'r HeaderMap, name: &str) -> Result<&'r str, Unasked> {
 
 fn answer(answered: &Answered) -> Reply {
     let mut reply = empty(status_of(&answered.verdict));
+    if matches!(answered.verdict, Verdict::Refused(Unasked::Caller(_))) {
+        // Whoever is not the proxy shall not hold what the proxy needs.
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     for (name, value) in answered.headers() {
         match HeaderValue::from_str(&value) {
             Ok(value) => drop(reply.headers_mut().insert(HeaderName::from_static(name), value)),

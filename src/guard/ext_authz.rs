@@ -83,11 +83,14 @@ impl Door {
         if http.method.is_empty() || http.path.is_empty() {
             return Err(Unasked::Question);
         }
-        let is_authorization = |name: &str| name.eq_ignore_ascii_case("authorization");
+        let of = |wanted: &'static str| {
+            headers.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value)
+        };
+        route::no_tunnel(&http.method, of("upgrade"))?;
         Ok(Asked {
             method: &http.method,
             target: &http.path,
-            authorization: headers.iter().filter(|(name, _)| is_authorization(name)).map(|(_, value)| *value).collect(),
+            authorization: of("authorization").collect(),
             certificate,
         })
     }

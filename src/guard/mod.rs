@@ -173,7 +173,7 @@ impl Guard {
     }
 
     async fn judge(&self, asked: &Asked<'_>, now: Timestamp) -> Verdict {
-        let (_, route) = match route::find(&self.routes, asked.method, asked.target) {
+        let route = match route::find(&self.routes, asked.method, asked.target) {
             Ok(found) => found,
             Err(fault) => return Verdict::Refused(fault.into()),
         };

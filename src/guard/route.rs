@@ -38,16 +38,46 @@ impl RouteFault {
     }
 }
 
-/// The route of a request, by its number.
+/// The route of a request.
 ///
 /// # Errors
 /// [`RouteFault`].
-pub fn find<'r>(routes: &'r [Route], method: &str, target: &str) -> Result<(usize, &'r Route), RouteFault> {
+pub fn find<'r>(routes: &'r [Route], method: &str, target: &str) -> Result<&'r Route, RouteFault> {
+    // Methods have a case (RFC 9110 §9.1), and some services forget it.
+    if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(RouteFault::Ambiguous);
+    }
     let path = path_of(target)?;
-    let takes = |route: &&Route| {
-        (route.methods.is_empty() || route.methods.iter().any(|own| own == method)) && is_below(path, &route.path)
-    };
-    routes.iter().enumerate().find(|(_, route)| takes(route)).ok_or(RouteFault::Unknown)
+    let has_method = |route: &&Route| route.methods.is_empty() || route.methods.iter().any(|own| own == method);
+    let takes = |route: &&Route| has_method(route) && is_below(path, &route.path);
+    let route = routes.iter().find(takes).ok_or(RouteFault::Unknown)?;
+    // To a service that does not look at case this may be the path of a route that comes first.
+    let plain = path.to_ascii_lowercase();
+    let is_before = routes.iter().take_while(|other| !std::ptr::eq(*other, route));
+    let mut alike = is_before.filter(|other| is_below(&plain, &other.path.to_ascii_lowercase()));
+    if alike.any(|other| !is_below(path, &other.path)) { Err(RouteFault::Ambiguous) } else { Ok(route) }
+}
+
+/// Sees to it that the connection does not become one of another protocol, in which requests come that nobody asks about.
+///
+/// # Errors
+/// [`RouteFault::Ambiguous`].
+pub fn no_tunnel<'a>(method: &str, upgrades: impl IntoIterator<Item = &'a [u8]>) -> Result<(), RouteFault> {
+    let is_web_socket = |value: &[u8]| value.eq_ignore_ascii_case(b"websocket");
+    let is_plain = method != "CONNECT" && upgrades.into_iter().all(is_web_socket);
+    if is_plain { Ok(()) } else { Err(RouteFault::Ambiguous) }
+}
+
+/// Whether a path can be the path of a route: one that a request may have, without escapes and wildcards.
+#[must_use]
+pub fn is_route(path: &str) -> bool {
+    path_of(path).is_ok() && !path.contains(['?', '%', '*'])
+}
+
+/// Whether every path that lies below the one lies below the other.
+#[must_use]
+pub fn covers(wide: &str, narrow: &str) -> bool {
+    is_below(narrow.trim_end_matches('/'), wide)
 }
 
 /// Headers by which some services and frameworks take another path or method than those of the request.
@@ -60,12 +90,17 @@ const OVERRIDES: [&str; 6] = [
     "x-rewrite-url",
 ];
 
-/// Sees to it that no header names another path or method.
+/// Sees to it that no header names another path or method, and none passes for what the guard itself will say: a proxy replaces
+/// `X-Certbind-Client`, and some services take `X_Certbind_Client` for the same.
 ///
 /// # Errors
 /// [`RouteFault::Ambiguous`].
 pub fn no_override<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), RouteFault> {
-    let is_override = |name: &str| OVERRIDES.contains(&name.to_ascii_lowercase().replace('_', "-").as_str());
+    let is_override = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        let plain = name.replace('_', "-");
+        OVERRIDES.contains(&plain.as_str()) || (plain != name && plain.starts_with("x-certbind-"))
+    };
     if names.into_iter().any(is_override) { Err(RouteFault::Ambiguous) } else { Ok(()) }
 }
 
@@ -90,12 +125,12 @@ fn path_of(target: &str) -> Result<&str, RouteFault> {
     Ok(path)
 }
 
-/// `.` and `..` are steps (RFC 3986 §5.2.4); with parameters behind them they are to some.
+/// `.` and `..` are steps (RFC 3986 §5.2.4).
 fn is_dots(segment: &str) -> bool {
-    matches!(segment.split(';').next(), Some("." | ".."))
+    matches!(segment, "." | "..")
 }
 
-/// What may stand in a path (RFC 3986 §3.3).
+/// What may stand in a path (RFC 3986 §3.3), but `;`, behind which some services see parameters and no path.
 const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -112,7 +147,6 @@ const fn is_plain(byte: u8) -> bool {
                 | b'*'
                 | b'+'
                 | b','
-                | b';'
                 | b'='
                 | b':'
                 | b'@'
@@ -120,13 +154,18 @@ const fn is_plain(byte: u8) -> bool {
         )
 }
 
-/// An escape of what would have been refused or read otherwise without it: slashes, dots, `;`, `%`, control characters, and what no
-/// escape needs. And an escape that is none.
+/// An escape of what needs none (RFC 3986 §2.3), so that two spellings are one path to a service and two to the guard; of what
+/// would have been refused without it; and an escape that is none.
 fn hides_something(segment: &str) -> bool {
-    segment.split('%').skip(1).any(|rest| {
-        let byte = rest.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        byte.is_none_or(|byte| byte.is_ascii_control() || matches!(byte, b'/' | b'\\' | b'.' | b';' | b'%'))
-    })
+    // Some services cut blanks off.
+    segment.ends_with("%20")
+        || segment.split('%').skip(1).any(|rest| {
+            let byte = rest.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+            byte.is_none_or(|byte| {
+                let is_unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+                is_unreserved || byte.is_ascii_control() || matches!(byte, b'/' | b'\\' | b';' | b'%' | b'?' | b'#')
+            })
+        })
 }
 
 #[cfg(test)]
@@ -141,6 +180,12 @@ mod tests {
             path: path.to_owned(),
             demand: Demand::default(),
         }
+    }
+
+    /// The route's number.
+    fn found(routes: &[Route], method: &str, target: &str) -> Result<usize, RouteFault> {
+        let route = find(routes, method, target)?;
+        Ok(routes.iter().position(|own| std::ptr::eq(own, route)).unwrap())
     }
 
     #[test]
@@ -158,20 +203,19 @@ mod tests {
             ("POST", "/payments", Ok(1)),
             ("POST", "/payments/", Ok(1)),
             ("POST", "/paymentsx", Err(RouteFault::Unknown)),
-            ("get", "/other", Err(RouteFault::Unknown)),
             ("POST", "/refunds", Err(RouteFault::Unknown)),
             ("POST", "/refunds/now/7", Ok(2)),
             ("POST", "/Refunds/now", Err(RouteFault::Unknown)),
             ("TRACE", "/", Ok(3)),
-            ("TRACE", "/anything/at/all;v=1", Ok(3)),
+            ("TRACE", "/anything/at/all,v=1", Ok(3)),
         ] {
-            assert_eq!(find(&routes, method, target).map(|(number, _)| number), expected, "{method} {target}");
+            assert_eq!(found(&routes, method, target), expected, "{method} {target}");
         }
         assert_eq!(find(&[], "GET", "/").err(), Some(RouteFault::Unknown));
     }
 
     #[test]
-    fn attack_38_a_path_that_a_service_could_read_otherwise_takes_no_route() {
+    fn attack_38_a_path_or_method_that_a_service_could_read_otherwise_takes_no_route() {
         let routes = [route(&[], "/")];
         for target in [
             "",
@@ -185,6 +229,7 @@ mod tests {
             "/a/../b",
             "/a/..;x/b",
             "/a/.;/b",
+            "/a;x=1",
             "/a/%2e%2e/b",
             "/a/.%2E/b",
             "/a%2fb",
@@ -198,6 +243,12 @@ mod tests {
             "/a%2",
             "/a%zz",
             "/a%3bx",
+            "/%61dmin",
+            "/adm%69n",
+            "/a%2Db",
+            "/a%3Fb",
+            "/a%23b",
+            "/a%20",
             "/a b",
             "/a#b",
             "/ä",
@@ -207,26 +258,80 @@ mod tests {
         ] {
             assert_eq!(find(&routes, "GET", target).err(), Some(RouteFault::Ambiguous), "{target:?}");
         }
-        for target in ["/", "/a/", "/a?b//c", "/%c3%a4", "/a%20b", "/...", "/a:b@c", "/~a"] {
+        for target in ["/", "/a/", "/a?b//c", "/%c3%a4", "/...", "/a:b@c", "/~a"] {
             assert!(find(&routes, "GET", target).is_ok(), "{target:?}");
+        }
+        for method in ["get", "Delete", "dELETE"] {
+            assert_eq!(find(&routes, method, "/").err(), Some(RouteFault::Ambiguous), "{method}");
+        }
+    }
+
+    #[test]
+    fn attack_38_a_path_that_differs_by_case_from_a_route_that_comes_first_takes_none_behind_it() {
+        let routes = [route(&[], "/admin"), route(&[], "/")];
+        for (target, expected) in [
+            ("/admin/x", Ok(0)),
+            ("/Admin/x", Err(RouteFault::Ambiguous)),
+            ("/ADMIN", Err(RouteFault::Ambiguous)),
+            ("/Administration", Ok(1)),
+            ("/payments/Admin", Ok(1)),
+        ] {
+            assert_eq!(found(&routes, "GET", target), expected, "{target}");
         }
     }
 
     #[test]
     fn attack_38_a_header_that_names_another_path_or_method_takes_no_route() {
-        for name in ["X-Original-URL", "x-rewrite-url", "X_Http_Method_Override", "x-envoy-original-path"] {
+        for name in [
+            "X-Original-URL",
+            "x-rewrite-url",
+            "X_Http_Method_Override",
+            "x-envoy-original-path",
+            "X_Certbind_Client",
+            "x-certbind_scope",
+        ] {
             assert_eq!(no_override(["accept", name]), Err(RouteFault::Ambiguous), "{name}");
         }
-        assert_eq!(no_override(["accept", "x-original-uri", "x-forwarded-uri"]), Ok(()));
+        assert_eq!(no_override(["accept", "x-original-uri", "x-forwarded-uri", "x-certbind-client"]), Ok(()));
+    }
+
+    #[test]
+    fn attack_38_no_tunnel_is_opened_past_the_guard() {
+        for (method, upgrade, expected) in [
+            ("GET", None, Ok(())),
+            ("GET", Some("websocket"), Ok(())),
+            ("GET", Some("h2c"), Err(RouteFault::Ambiguous)),
+            ("GET", Some("websocket, h2c"), Err(RouteFault::Ambiguous)),
+            ("CONNECT", None, Err(RouteFault::Ambiguous)),
+        ] {
+            assert_eq!(no_tunnel(method, upgrade.map(str::as_bytes)), expected, "{method} {upgrade:?}");
+        }
+    }
+
+    #[test]
+    fn a_route_is_a_path_that_a_request_may_have() {
+        for path in ["/", "/payments", "/payments/", "/a-b/c.d/~e"] {
+            assert!(is_route(path), "{path}");
+        }
+        for path in ["", "payments", "/admin/*", "/users/{id}", "/a/../b", "/a//b", "/ad min", "/a%20b", "/a;b", "/a?b"]
+        {
+            assert!(!is_route(path), "{path}");
+        }
+        assert!(covers("/", "/payments") && covers("/payments", "/payments/admin/") && covers("/a/", "/a"));
+        assert!(!covers("/payments", "/") && !covers("/payments", "/paymentsx"));
     }
 
     proptest! {
+        /// Whoever decodes a path once, or does not look at case, comes to the same route.
         #[test]
-        fn no_target_takes_the_route_of_another_path(target in "[/a-c.%25;]{0,24}") {
-            let routes = [route(&[], "/a/b")];
-            if find(&routes, "GET", &target).is_ok() {
-                prop_assert!(target == "/a/b" || target.starts_with("/a/b/"));
-                prop_assert!(target.split('/').all(|segment| segment != ".."), "{target}");
+        fn attack_38_no_spelling_takes_another_route_than_the_path_that_it_spells(
+            target in "/([aAb./;]|%61|%41|%2e|%2f|%62){0,8}",
+        ) {
+            let routes = [route(&[], "/a"), route(&[], "/b/a"), route(&[], "/")];
+            if let Ok(raw) = found(&routes, "GET", &target) {
+                let decoded = target.replace("%61", "a").replace("%41", "A").replace("%2e", ".").replace("%2f", "/").replace("%62", "b");
+                prop_assert_eq!(found(&routes, "GET", &decoded), Ok(raw));
+                prop_assert_eq!(found(&routes, "GET", &decoded.to_ascii_lowercase()), Ok(raw));
             }
         }
     }

@@ -186,12 +186,12 @@ impl Forwarding {
         Self { format, header: format.header().to_owned() }
     }
 
-    /// In a header of another name. Nothing but the usual one is possible where the format names its header itself.
+    /// In a header of another name, which says nothing else to anybody. Nothing but the usual one is possible where the format names its header itself.
     #[must_use]
     pub fn in_header(format: Format, header: &str) -> Option<Self> {
         let header = header.to_ascii_lowercase();
         let is_token = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let is_free = matches!(format, Format::Haproxy | Format::Nginx);
+        let is_free = matches!(format, Format::Haproxy | Format::Nginx) && header.contains("cert");
         (is_token(&header) && (is_free || header == format.header())).then_some(Self { format, header })
     }
 

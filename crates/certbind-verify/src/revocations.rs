@@ -143,14 +143,19 @@ impl Revocations {
         if let Some(fault) = self.find(token) {
             return Err(fault);
         }
-        let is_current = self.held.load().as_ref().is_some_and(|list| {
-            now.since(list.as_of) <= self.policy.max_age.saturating_add(clock_skew)
-                && now < list.expires.plus(clock_skew)
-        });
         match self.policy.when_stale {
-            WhenStale::Deny if !is_current => Err(Fault::RevocationStale),
+            WhenStale::Deny if !self.is_current(clock_skew, now) => Err(Fault::RevocationStale),
             WhenStale::Accept | WhenStale::Deny => Ok(()),
         }
+    }
+
+    /// Whether the list is new enough to say what is not revoked, for somebody whose clock may be off by this much.
+    #[must_use]
+    pub fn is_current(&self, clock_skew: Duration, now: Timestamp) -> bool {
+        self.held.load().as_ref().is_some_and(|list| {
+            now.since(list.as_of) <= self.policy.max_age.saturating_add(clock_skew)
+                && now < list.expires.plus(clock_skew)
+        })
     }
 }
 

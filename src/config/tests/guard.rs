@@ -71,6 +71,15 @@ fn rfc9440_4_incomplete_and_contradictory_settings_refuse_the_start_by_name() {
         ("path = \"/\"", "path = \"payments\"", "route.0.path: "),
         ("path = \"/\"", "path = \"/a%20b\"", "route.0.path: "),
         ("path = \"/\"", "path = \"/\"\nmethods = [\"get\"]", "route.0.methods: "),
+        ("path = \"/\"", "path = \"/\"\nmethods = [\"GTE\"]", "route.0.methods: "),
+        ("path = \"/\"", "path = \"/\"\nmethods = []", "route.0.methods: "),
+        ("path = \"/\"", "path = \"/admin/*\"", "route.0.path: "),
+        ("path = \"/\"", "path = \"/users/{id}\"", "route.0.path: "),
+        ("\"nginx\"", "\"haproxy\"", "listen.certificate_from: "),
+        ("mode = \"auth-request\"", "mode = \"ext-authz\"", "listen.certificate_from: "),
+        ("\"nginx\"\n", "\"nginx\"\ncertificate_header = \"authorization\"\n", "listen.certificate_header: "),
+        ("[[route]]", "[revocation]\npoll = \"5m\"\nmax_age = \"5m\"\n[[route]]", "revocation.max_age: "),
+        ("[listen]", "offline = \"0s\"\n[listen]", "offline: "),
         ("path = \"/\"", "path = \"/\"\nscop = \"a\"", "route.0.scop: "),
         ("https://api.example.com", "api", "route.0.audience: "),
         ("issuer = \"https://auth.example.com\"", "issuer = \"http://auth.example.com\"", "issuer: "),
@@ -82,6 +91,28 @@ fn rfc9440_4_incomplete_and_contradictory_settings_refuse_the_start_by_name() {
     for missing in ["listen.key", "listen.ca", "listen: lets nobody ask"] {
         assert!(tls.iter().any(|told| told.starts_with(missing)), "{missing}: {tls:#?}");
     }
+}
+
+#[test]
+fn a_route_that_no_request_takes_is_told() {
+    let route = |path: &str, methods: &str| {
+        format!("[[route]]\npath = \"{path}\"\naudience = \"https://api.example.com\"\n{methods}\n")
+    };
+    let after = |first: String, second: String| {
+        complaints(&(LEAST.split("[[route]]").next().unwrap().to_owned() + &first + &second))
+    };
+    let told = after(route("/payments", ""), route("/payments/admin", ""));
+    assert!(told.iter().any(|told| told.starts_with("route.1.path: is never reached")), "{told:#?}");
+    assert_eq!(after(route("/payments/admin", ""), route("/payments", "")), [""; 0]);
+    assert_eq!(after(route("/payments", "methods = [\"GET\"]"), route("/payments", "")), [""; 0]);
+    let told = after(route("/", "methods = [\"GET\", \"PUT\"]"), route("/a", "methods = [\"PUT\"]"));
+    assert_eq!(told.len(), 1, "{told:#?}");
+}
+
+#[test]
+fn rfc9440_4_a_header_of_a_proxy_further_away_is_believed_only_when_that_is_said() {
+    let relayed = "\"xfcc\"\ncertificate_relayed = true";
+    assert_eq!(complaints(&LEAST.replace("\"nginx\"", relayed)), [""; 0]);
 }
 
 #[test]

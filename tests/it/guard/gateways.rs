@@ -151,9 +151,14 @@ async fn verdicts(recipe: &Recipe) {
     let two = Ask { tokens: vec![rig.bound().await, rig.bound().await], ..Ask::good("") };
     let two = rig.ask(&two).await;
     assert!(matches!(two.status.as_u16(), 400 | 401), "{gateway}: two tokens: {}", two.status);
-    for target in
-        ["/payments/../admin", "/payments/%2e%2e/admin", "/payments//x", "/payments%2fx", "/payments/..;/admin"]
-    {
+    for target in [
+        "/payments/../admin",
+        "/payments/%2e%2e/admin",
+        "/payments//x",
+        "/payments%2fx",
+        "/payments/..;/admin",
+        "/payments;x=1",
+    ] {
         let ask = Ask { target, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
         let answer = rig.ask(&ask).await;
         match answer.status.as_u16() {
@@ -163,6 +168,33 @@ async fn verdicts(recipe: &Recipe) {
             status => panic!("{gateway}: {target}: {status}"),
         }
     }
+
+    let twin = Ask {
+        headers: vec![("x_certbind_client", "admin")],
+        version: Version::HTTP_11,
+        ..Ask::good(&rig.bound().await)
+    };
+    let before = rig.service.count();
+    let answer = rig.ask(&twin).await;
+    if answer.status == 200 {
+        assert_eq!(rig.service.header("x_certbind_client"), [""; 0], "{gateway}: the proxy takes it off");
+    } else {
+        assert_eq!(
+            (matches!(answer.status.as_u16(), 400 | 403), rig.service.count()),
+            (true, before),
+            "{gateway}: {}",
+            answer.status
+        );
+    }
+    let dropped = Ask {
+        headers: vec![("connection", "X-Certbind-Client, X-Certbind-Scope, X-Certbind-Sub")],
+        version: Version::HTTP_11,
+        ..Ask::good(&rig.bound().await)
+    };
+    if rig.ask(&dropped).await.status == 200 {
+        assert_eq!(rig.service.header("x-certbind-client"), ["billing"], "{gateway}: a client takes nothing off");
+    }
+    assert!(!is_resumed(rig.address), "{gateway}: a session goes on without its certificate");
 
     let token = rig.bound().await;
     assert_eq!(rig.ask(&Ask::good(&token)).await.status, 200, "{gateway}");
@@ -196,4 +228,27 @@ async fn verdicts(recipe: &Recipe) {
     let answer = rig.ask(&Ask::good(&token)).await;
     assert!(answer.status.is_server_error() || answer.status == 403, "{gateway}: without the guard: {}", answer.status);
     assert_eq!(rig.service.count(), passed_by, "{gateway}: nothing passes without the guard");
+}
+
+/// Whether a second connection goes on with the session of the first one, as openssl sees it.
+fn is_resumed(address: std::net::SocketAddr) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("session");
+    let connect = |option: &str| {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-ign_eof", "-connect", &address.to_string(), "-servername", "localhost", option]);
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let mut child = command
+            .arg(&session)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), request).unwrap();
+        String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned()
+    };
+    let first = connect("-sess_out");
+    assert!(first.contains("CONNECTED"), "{first}");
+    session.exists() && connect("-sess_in").lines().any(|line| line.starts_with("Reused"))
 }

@@ -200,7 +200,13 @@ fn where_the_proxy_leaves_the_name_to_its_operator_it_may_be_another() {
     assert!(own.read([("x-my-cert", value.as_bytes())]).unwrap().is_some());
     assert_eq!(own.read([("x_my_cert", value.as_bytes())]).err(), Some(ForwardedFault::OtherHeader));
     assert_eq!(own.read([("ssl-client-cert", value.as_bytes())]).err(), Some(ForwardedFault::OtherHeader));
-    for (format, name) in [(Format::Xfcc, "x-my-cert"), (Format::Nginx, "x_my_cert"), (Format::Nginx, "")] {
+    for (format, name) in [
+        (Format::Xfcc, "x-my-cert"),
+        (Format::Nginx, "x_my_cert"),
+        (Format::Nginx, ""),
+        (Format::Nginx, "authorization"),
+        (Format::Haproxy, "x-original-uri"),
+    ] {
         assert_eq!(Forwarding::in_header(format, name), None, "{format:?} {name}");
     }
     assert!(Forwarding::in_header(Format::Xfcc, "X-Forwarded-Client-Cert").is_some());
