@@ -65,10 +65,33 @@ fn the_unit_starts_what_there_is_where_it_says() {
 }
 
 #[test]
+fn the_unit_of_the_guard_has_the_socket_where_the_samples_say() {
+    let service = unit("certbind-guard.service");
+    let command = one(&service, "Service", "ExecStart");
+    let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+    assert_eq!(arguments, ["guard", "--config", "/etc/certbind/guard.toml"]);
+    let folder = Path::new("/run").join(one(&service, "Service", "RuntimeDirectory"));
+    let socket = format!("unix:{}", folder.join("guard.sock").display());
+    for gateway in ["nginx", "envoy", "caddy"] {
+        assert!(house::read(&format!("deploy/{gateway}/guard.toml")).contains(&socket), "{gateway}");
+    }
+    // The users of proxies are seen as they are, and come to the socket.
+    assert_eq!(one(&service, "Service", "PrivateUsers"), "no");
+    assert_eq!(one(&service, "Service", "RuntimeDirectoryMode"), "0755");
+}
+
+#[test]
 fn the_unit_asks_for_no_right_that_it_does_not_need() {
-    let service = unit("certbind.service");
+    let server = unit("certbind.service");
+    assert_eq!(one(&server, "Service", "Type"), "notify-reload");
+    assert_eq!(one(&server, "Service", "StateDirectoryMode"), "0700");
+    asks_for_nothing(&server);
+    asks_for_nothing(&unit("certbind-guard.service"));
+    assert!(house::read("deploy/sysusers.conf").contains("u certbind "));
+}
+
+fn asks_for_nothing(service: &Unit) {
     for (key, value) in [
-        ("Type", "notify-reload"),
         ("User", "certbind"),
         ("CapabilityBoundingSet", ""),
         ("AmbientCapabilities", ""),
@@ -80,14 +103,12 @@ fn the_unit_asks_for_no_right_that_it_does_not_need() {
         ("ProtectHome", "yes"),
         ("ProtectSystem", "strict"),
         ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX"),
-        ("StateDirectoryMode", "0700"),
         ("UMask", "0077"),
     ] {
-        assert_eq!(one(&service, "Service", key), value, "{key}");
+        assert_eq!(one(service, "Service", key), value, "{key}");
     }
     let filters = &service[&("Service".to_owned(), "SystemCallFilter".to_owned())];
     assert_eq!(filters, &["@system-service", "~@privileged @resources"]);
-    assert!(house::read("deploy/sysusers.conf").contains("u certbind "));
 }
 
 /// Only where systemd is: the two tests before this one hold the units to the program anywhere.
@@ -95,12 +116,17 @@ fn the_unit_asks_for_no_right_that_it_does_not_need() {
 fn systemd_takes_the_units_and_rates_the_service_well() {
     let dir = tempfile::tempdir().unwrap();
     let binary = env!("CARGO_BIN_EXE_certbind");
-    for name in ["certbind.service", "certbind.socket"] {
+    for name in ["certbind.service", "certbind.socket", "certbind-guard.service"] {
         let text = house::read(&format!("deploy/{name}")).replace("/usr/local/bin/certbind", binary);
         fs::write(dir.path().join(name), text).unwrap();
     }
-    let service = dir.path().join("certbind.service");
-    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&service).output();
+    for name in ["certbind.service", "certbind-guard.service"] {
+        rates_well(&dir.path().join(name));
+    }
+}
+
+fn rates_well(service: &Path) {
+    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(service).output();
     let Ok(verified) = analyze(&["verify", "--man=no"]) else { return };
     let complaints = String::from_utf8(verified.stderr).unwrap();
     // Of a systemd that is older than the type.

@@ -61,7 +61,7 @@ impl Rig {
         site.write("proxy.pem", &proxy.chain_pem());
         site.write_private("proxy.key", &proxy.key_pem());
         let replacements = [
-            ("/run/certbind/guard.sock", site.path("guard.sock").display().to_string()),
+            ("/run/certbind-guard/guard.sock", site.path("guard.sock").display().to_string()),
             ("127.0.0.1:8080", service.address.to_string()),
             ("port_value: 8080", format!("port_value: {}", service.address.port())),
             ("0.0.0.0", "127.0.0.1".to_owned()),
