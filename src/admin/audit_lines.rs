@@ -1,13 +1,11 @@
 //! The audit lines of the store: searched, followed, and given as they are to whoever checks their chains.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::Request;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::query::{DEFAULT_LIMIT, MAX_LIMIT, cursor, parameters};
+use super::query::{DEFAULT_LIMIT, MAX_LIMIT, cursor, read_cursor, read_limit};
 use super::{Admin, query, reply};
 use crate::net::Reply;
 use crate::store::audit::{AuditMember, AuditOrder, AuditQuery, FoundLine, moment};
@@ -54,26 +52,21 @@ fn shown(FoundLine { id, line }: &FoundLine) -> Value {
 }
 
 fn read<B>(request: &Request<B>) -> Result<AuditQuery, Problem> {
-    let mut query = AuditQuery::all(DEFAULT_LIMIT);
-    let mut seen = Vec::new();
-    for (name, value) in parameters(request.uri().query())? {
-        let names = PARAMETERS.into_iter().chain(AuditMember::ALL.map(AuditMember::as_str));
-        let name = names.into_iter().find(|known| *known == name).ok_or(Problem::QueryMalformed(None))?;
-        // No line holds a NUL, and no database takes one.
-        if seen.contains(&name) || value.contains('\0') {
-            return Err(Problem::QueryMalformed(Some(name)));
-        }
-        seen.push(name);
-        take(&mut query, name, value).ok_or(Problem::QueryMalformed(Some(name)))?;
-    }
-    Ok(query)
+    let mut asked = AuditQuery::all(DEFAULT_LIMIT);
+    let known: Vec<_> = PARAMETERS.into_iter().chain(AuditMember::ALL.map(AuditMember::as_str)).collect();
+    query::each(request, &known, &[], |name, value| take(&mut asked, name, value))?;
+    Ok(asked)
 }
 
 fn take(query: &mut AuditQuery, name: &str, value: String) -> Option<()> {
+    // No line holds a NUL, and no database takes one.
+    if value.contains('\0') {
+        return None;
+    }
     match name {
         "chain" => query.chain = Some(value),
-        "cursor" => query.after = Some(read_cursor(&value)?),
-        "limit" => query.limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))?,
+        "cursor" => query.after = Some(read_cursor(&value)?.parse().ok()?),
+        "limit" => query.limit = read_limit(&value)?,
         "order" => {
             query.order = match &*value {
                 "asc" => AuditOrder::OldestFirst,
@@ -90,10 +83,6 @@ fn take(query: &mut AuditQuery, name: &str, value: String) -> Option<()> {
         }
     }
     Some(())
-}
-
-fn read_cursor(cursor: &str) -> Option<i64> {
-    String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?.parse().ok()
 }
 
 /// What may be asked.

@@ -32,17 +32,8 @@ impl Listing {
     /// The parameter that is unknown, repeated or malformed.
     pub(super) fn of<B>(request: &Request<B>) -> Result<Self, Problem> {
         let mut listing = Self { limit: DEFAULT_LIMIT, ..Self::default() };
-        let mut seen = Vec::new();
-        for (name, value) in parameters(request.uri().query())? {
-            let known =
-                ["cursor", "label", "limit", "method", "source", "state"].into_iter().find(|known| *known == name);
-            let name = known.ok_or(Problem::QueryMalformed(None))?;
-            if name != "label" && seen.contains(&name) {
-                return Err(Problem::QueryMalformed(Some(name)));
-            }
-            seen.push(name);
-            listing.take(name, &value).ok_or(Problem::QueryMalformed(Some(name)))?;
-        }
+        let known = ["cursor", "label", "limit", "method", "source", "state"];
+        each(request, &known, &["label"], |name, value| listing.take(name, &value))?;
         Ok(listing)
     }
 
@@ -53,7 +44,7 @@ impl Listing {
                 let (name, value) = value.split_once('=')?;
                 self.labels.push((name.to_owned(), value.to_owned()));
             }
-            "limit" => self.limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))?,
+            "limit" => self.limit = read_limit(value)?,
             "method" => self.method = Some(AuthMethod::parse(value)?),
             "source" => self.source = Some(Source::ALL.into_iter().find(|source| source.as_str() == value)?),
             _ => {
@@ -77,6 +68,34 @@ impl Listing {
                 self.labels.iter().all(|(name, value)| client.labels.get(name) == Some(value))
             })
     }
+}
+
+/// Gives each parameter to `take`. One that is not `known` is refused, and so is one that is there twice and may not be
+/// `repeated`.
+///
+/// # Errors
+/// The parameter that is unknown, repeated, or not taken.
+pub(super) fn each<B>(
+    request: &Request<B>,
+    known: &[&'static str],
+    repeated: &[&str],
+    mut take: impl FnMut(&'static str, String) -> Option<()>,
+) -> Result<(), Problem> {
+    let mut seen = Vec::new();
+    for (name, value) in parameters(request.uri().query())? {
+        let name = known.iter().copied().find(|known| *known == name).ok_or(Problem::QueryMalformed(None))?;
+        if seen.contains(&name) && !repeated.contains(&name) {
+            return Err(Problem::QueryMalformed(Some(name)));
+        }
+        seen.push(name);
+        take(name, value).ok_or(Problem::QueryMalformed(Some(name)))?;
+    }
+    Ok(())
+}
+
+/// How many there may be in a page.
+pub(super) fn read_limit(value: &str) -> Option<usize> {
+    value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))
 }
 
 /// Where the page behind this client begins. What it is made of is nobody's business.

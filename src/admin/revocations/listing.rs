@@ -3,7 +3,7 @@
 use hyper::Request;
 
 use super::super::problem::Problem;
-use super::super::query::{self, DEFAULT_LIMIT, MAX_LIMIT};
+use super::super::query::{self, DEFAULT_LIMIT};
 use crate::revocation::{Revocation, Revoked, RevokedId};
 use certbind_proto::thumbprint::Thumbprint;
 
@@ -23,16 +23,7 @@ impl Listing {
     /// The parameter that is unknown, repeated or malformed.
     pub(super) fn of<B>(request: &Request<B>) -> Result<Self, Problem> {
         let mut listing = Self { limit: DEFAULT_LIMIT, after: None, kind: None };
-        let mut seen = Vec::new();
-        for (name, value) in query::parameters(request.uri().query())? {
-            let known = ["cursor", "kind", "limit"].into_iter().find(|known| *known == name);
-            let name = known.ok_or(Problem::QueryMalformed(None))?;
-            if seen.contains(&name) {
-                return Err(Problem::QueryMalformed(Some(name)));
-            }
-            seen.push(name);
-            listing.take(name, &value).ok_or(Problem::QueryMalformed(Some(name)))?;
-        }
+        query::each(request, &["cursor", "kind", "limit"], &[], |name, value| listing.take(name, &value))?;
         Ok(listing)
     }
 
@@ -40,7 +31,7 @@ impl Listing {
         match name {
             "cursor" => self.after = Some(read_cursor(value)?),
             "kind" => self.kind = Some(Revoked::named(value)?),
-            _ => self.limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))?,
+            _ => self.limit = query::read_limit(value)?,
         }
         Some(())
     }
