@@ -36,7 +36,7 @@ const MORE_OF_ADMINISTRATORS: usize = 40_000;
 pub const FOR_GOOD: Timestamp = Timestamp::from_unix(253_402_300_799);
 
 /// No token lives longer (`tokens.lifetime` is at most a day), whatever was configured when it was made.
-const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// How many revocations are written before the store is looked at again.
 const AT_ONCE: usize = 100;

@@ -1,7 +1,6 @@
 //! What is revoked: a certificate, or what a client has by now, by an administrator; and all that is in force, page by page.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use certbind_proto::access_token::LATEST_ACCEPTANCE;
 use certbind_proto::client::{Method, ValidityRule};
@@ -18,7 +17,7 @@ use super::{Admin, Asked, body, reply};
 use crate::audit::{Event, Kind};
 use crate::net::Reply;
 use crate::registry::Registry as _;
-use crate::revocation::{FOR_GOOD, NotRevoked, Revocation, Revoked, RevokedId};
+use crate::revocation::{FOR_GOOD, LONGEST_LIFE, NotRevoked, Revocation, Revoked, RevokedId};
 
 mod listing;
 pub(super) mod schema;
@@ -28,9 +27,6 @@ pub use wanted::RevocationFault;
 
 use listing::Listing;
 use wanted::{Certified, Target, Wanted};
-
-/// No token lives longer, so a certificate has none that is good so long after it was last used.
-const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 impl Admin {
     /// Revokes, durably, before the answer: on this server at once, on the others within a second.
