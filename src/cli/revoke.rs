@@ -8,9 +8,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Exit;
-use super::admin_api::{AdminArgs, Api, Condition, encode};
+use super::admin_api::{AdminArgs, Condition, encode};
 use super::audit::search::thumbprint;
 use super::client::document::certificate;
+use super::client::pages;
 use super::config::Output;
 use super::print;
 use crate::config::Environment;
@@ -148,27 +149,12 @@ impl WhatArgs {
 fn list(args: &ListArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let api = args.admin.connect(environment)?;
     let kind = args.kind.map(|kind| format!("&kind={}", format!("{kind:?}").to_lowercase())).unwrap_or_default();
-    let revocations = all(&api, &kind)?;
+    let revocations = pages(&api, PATH, "revocations", &kind)?.all;
     match args.admin.output {
         Output::Json => writeln!(out, "{:#}", json!({ "revocations": revocations }))?,
         output => print::rows(out, output, &COLUMNS, &revocations.iter().map(row).collect::<Vec<_>>())?,
     }
     Ok(Exit::Done)
-}
-
-/// Every page of the answer.
-fn all(api: &Api, query: &str) -> anyhow::Result<Vec<Value>> {
-    let (mut revocations, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let mut page = api.get(&format!("{PATH}?limit=1000{query}{cursor}"))?.body;
-        if let Some(found) = page["revocations"].as_array_mut() {
-            revocations.append(found);
-        }
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(revocations),
-        }
-    }
 }
 
 /// A revocation in one line.

@@ -132,26 +132,26 @@ fn list(args: &ListArgs, environment: &Environment, out: &mut dyn Write) -> anyh
 
 /// Every client.
 pub(super) fn all(api: &super::admin_api::Api, query: &str) -> anyhow::Result<Vec<Value>> {
-    pages(api, "/admin/v1/clients", query).map(|pages| pages.clients)
+    pages(api, "/admin/v1/clients", "clients", query).map(|pages| pages.all)
 }
 
-/// The clients of every page of an answer, and the last page without them.
+/// What stands in every page of an answer, and the last page without it.
 pub(super) struct Pages {
-    pub(super) clients: Vec<Value>,
+    pub(super) all: Vec<Value>,
     pub(super) last: Value,
 }
 
-/// Asks for one page after the other.
-pub(super) fn pages(api: &super::admin_api::Api, path: &str, query: &str) -> anyhow::Result<Pages> {
-    let (mut clients, mut cursor) = (Vec::new(), String::new());
+/// Asks for one page after the other, each of which has a part of all in this member.
+pub(super) fn pages(api: &super::admin_api::Api, path: &str, member: &str, query: &str) -> anyhow::Result<Pages> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
         let mut page = api.get(&format!("{path}?limit=1000{query}{cursor}"))?.body;
-        if let Some(found) = page["clients"].as_array_mut() {
-            clients.append(found);
+        if let Some(found) = page[member].as_array_mut() {
+            all.append(found);
         }
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(Pages { clients, last: page }),
+            None => return Ok(Pages { all, last: page }),
         }
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn run(args: &DoctorArgs, environment: &Environment, out: &mut dyn Wr
 fn ask(api: &Api) -> anyhow::Result<Told> {
     let get = |path: &str| api.get(path).map(|answer| answer.body);
     let status = get("/admin/v1/status")?;
-    let Pages { clients, last } = pages(api, "/admin/v1/credentials", "")?;
+    let Pages { all: clients, last } = pages(api, "/admin/v1/credentials", "clients", "")?;
     Ok(Told {
         now: status["now"].as_str().and_then(when::read).context("the server does not say what time it is")?,
         trust: get("/admin/v1/trust-anchors")?,
