@@ -65,35 +65,44 @@ const NAMES: [(&str, SubjectKind); 5] = [
     ("subject_dn", SubjectKind::Dn),
 ];
 
-/// What stands at `listen.admin.address`.
-enum Place {
+/// Where a listener waits that is a Unix socket or speaks mutual TLS.
+pub(super) enum Place {
     Unix(PathBuf),
     Tls(SocketAddr),
 }
 
 impl Checker<'_> {
     pub(super) fn admin(&mut self) -> Option<AdminListener> {
-        let folder = self.raw.folder();
-        let place = self.parsed("listen.admin.address", |text| match text.strip_prefix("unix:") {
-            Some(path) if !path.trim().is_empty() => Ok(Place::Unix(folder.join(path))),
-            Some(_) => Err(Fault::AdminAddress { value: shown(text) }),
-            None => value::address(text).map(Place::Tls).map_err(|_| Fault::AdminAddress { value: shown(text) }),
-        });
-        match place? {
+        match self.place("listen.admin.address")? {
             Place::Unix(path) => self.admin_socket(path),
             Place::Tls(address) => self.admin_tls(address),
         }
     }
 
-    fn admin_socket(&mut self, path: PathBuf) -> Option<AdminListener> {
-        for key in ["cert", "key", "ca", "crl"].map(|key| format!("{TABLE}.{key}")) {
+    /// Reads `unix:PATH`, relative to the file, or an address.
+    pub(super) fn place(&mut self, path: &str) -> Option<Place> {
+        let folder = self.raw.folder();
+        self.parsed(path, |text| match text.strip_prefix("unix:") {
+            Some(path) if !path.trim().is_empty() => Ok(Place::Unix(folder.join(path))),
+            Some(_) => Err(Fault::AdminAddress { value: shown(text) }),
+            None => value::address(text).map(Place::Tls).map_err(|_| Fault::AdminAddress { value: shown(text) }),
+        })
+    }
+
+    /// Complains of each key of this table that only a listener with TLS has.
+    pub(super) fn refuse_tls(&mut self, table: &str, fault: &Fault) {
+        for key in ["cert", "key", "ca", "crl"].map(|key| format!("{table}.{key}")) {
             if self.raw.value(&key).is_some() {
-                self.complain(&key, Fault::BesideAdminSocket);
+                self.complain(&key, fault.clone());
             }
         }
-        if self.raw.rows(ALLOW) > 0 {
-            self.complain(&format!("{ALLOW}.0"), Fault::BesideAdminSocket);
+        if self.raw.rows(&format!("{table}.allow")) > 0 {
+            self.complain(&format!("{table}.allow.0"), fault.clone());
         }
+    }
+
+    fn admin_socket(&mut self, path: PathBuf) -> Option<AdminListener> {
+        self.refuse_tls(TABLE, &Fault::BesideAdminSocket);
         self.draft.named.admin_socket = Some(path.clone());
         Some(AdminListener::Unix(path))
     }

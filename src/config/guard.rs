@@ -10,12 +10,12 @@ use certbind_proto::subject::Subject;
 use certbind_proto::time::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use super::admin::AdminTrust;
+use super::admin::{AdminTrust, Place};
 use super::check::Draft;
 use super::checker::Checker;
 use super::fault::{Concern, Fault};
 use super::identity::Identity;
-use super::keys::{Fallback, Key, Kind, Schema};
+use super::keys::{Fallback, Key, Kind, Schema, key, seconds};
 use super::load::{Loader, TrustFiles};
 use super::origin::Sources;
 use super::raw::RawConfig;
@@ -23,7 +23,7 @@ use super::reference::Reference;
 use super::settings::{Audit, IdentitySource, LogFormat, LogLevel, OpsListener};
 use super::show::Effective;
 use super::url::Issuer;
-use super::value::{self, shown};
+use super::value::shown;
 use super::{Rejected, collected};
 use crate::guard::route::{covers, is_route};
 
@@ -275,27 +275,14 @@ impl Checker<'_> {
     }
 
     fn guard_listener(&mut self) -> Option<GuardListener> {
-        let folder = self.raw.folder();
-        let address = self.parsed("listen.address", |text| match text.strip_prefix("unix:") {
-            Some(path) if !path.trim().is_empty() => Ok(Err(folder.join(path))),
-            Some(_) => Err(Fault::AdminAddress { value: shown(text) }),
-            None => value::address(text).map(Ok).map_err(|_| Fault::AdminAddress { value: shown(text) }),
-        });
-        match address? {
-            Ok(address) => self.guard_tls(address),
-            Err(path) => self.guard_socket(path),
+        match self.place("listen.address")? {
+            Place::Unix(path) => self.guard_socket(path),
+            Place::Tls(address) => self.guard_tls(address),
         }
     }
 
     fn guard_socket(&mut self, path: PathBuf) -> Option<GuardListener> {
-        for key in ["cert", "key", "ca", "crl"].map(|key| format!("{LISTEN}.{key}")) {
-            if self.raw.value(&key).is_some() {
-                self.complain(&key, Fault::BesideSocket);
-            }
-        }
-        if self.raw.rows(ALLOW) > 0 {
-            self.complain(&format!("{ALLOW}.0"), Fault::BesideSocket);
-        }
+        self.refuse_tls(LISTEN, &Fault::BesideSocket);
         Some(GuardListener::Unix { path, users: self.texts("listen.users")? })
     }
 
@@ -463,14 +450,6 @@ const CERTIFICATE_FROM: &[&str] = &["alb", "envoy", "haproxy", "nginx", "rfc9440
 pub static GUARD: Schema =
     Schema { title: "guard.toml", keys: GUARD_KEYS, live: &[], optional_tables: &["listen.ops"] };
 
-const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
-    Key { path, kind, fallback, meaning }
-}
-
-const fn span(from: u64, to: u64) -> Kind {
-    Kind::Duration(Duration::from_secs(from), Duration::from_secs(to))
-}
-
 use Fallback::{Derived, Is, Required};
 
 /// What holds when a key of one kind of listener is not there.
@@ -481,10 +460,10 @@ const ONE_NAME: Fallback = Derived("exactly one of the five names is required");
 const GUARD_KEYS: &[Key] = &[
     key("issuer", Kind::Issuer, Required, "the one issuer whose tokens are good, as it stands in them"),
     key("ca", Kind::Reference, Derived("the authorities of the system"), "who may vouch for the issuer's host"),
-    key("clock_skew", span(0, 60), Is("30s"), "how far the issuer's clock may be off"),
+    key("clock_skew", seconds(0, 60), Is("30s"), "how far the issuer's clock may be off"),
     key(
         "offline",
-        span(60, 7 * 86_400),
+        seconds(60, 7 * 86_400),
         Is("24h"),
         "how long the issuer's keys serve while it cannot be reached; after that everything is denied",
     ),
@@ -536,10 +515,10 @@ const GUARD_KEYS: &[Key] = &[
         Is("false"),
         "whether that may be an address that other machines reach",
     ),
-    key("revocation.poll", span(1, 300), Is("10s"), "how often the issuer's list of what is revoked is looked at"),
+    key("revocation.poll", seconds(1, 300), Is("10s"), "how often the issuer's list of what is revoked is looked at"),
     key(
         "revocation.max_age",
-        span(120, 86_400),
+        seconds(120, 86_400),
         Is("10m"),
         "how old that list may be; an issuer renews it once a minute when nothing happens",
     ),
@@ -571,12 +550,12 @@ const GUARD_KEYS: &[Key] = &[
         Is("10000"),
         "how many connections of proxies are open at once",
     ),
-    key("limits.handshake_timeout", span(1, 60), Is("10s"), "how long a TLS handshake may take"),
-    key("limits.header_timeout", span(1, 60), Is("10s"), "how long the head of a question may take to arrive"),
-    key("limits.idle_timeout", span(1, 86_400), Is("1h"), "how long a connection may stay open without a question"),
+    key("limits.handshake_timeout", seconds(1, 60), Is("10s"), "how long a TLS handshake may take"),
+    key("limits.header_timeout", seconds(1, 60), Is("10s"), "how long the head of a question may take to arrive"),
+    key("limits.idle_timeout", seconds(1, 86_400), Is("1h"), "how long a connection may stay open without a question"),
     key(
         "limits.drain_timeout",
-        span(0, 600),
+        seconds(0, 600),
         Is("10s"),
         "how long open questions may take to end when the guard stops",
     ),

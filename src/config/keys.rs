@@ -494,7 +494,7 @@ const ONE_NAME: &str = "exactly one of the five names is required";
 
 const HOUR: u64 = 60 * 60;
 
-const fn seconds(from: u64, to: u64) -> Kind {
+pub(super) const fn seconds(from: u64, to: u64) -> Kind {
     Kind::Duration(Duration::from_secs(from), Duration::from_secs(to))
 }
 
@@ -502,7 +502,7 @@ const fn millis(from: u64, to: u64) -> Kind {
     Kind::Duration(Duration::from_millis(from), Duration::from_millis(to))
 }
 
-const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
+pub(super) const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
     Key { path, kind, fallback, meaning }
 }
 
