@@ -137,13 +137,6 @@ impl ServerCertificate {
         Decision::Made
     }
 
-    /// Why the pair that is there now is not the one in force.
-    fn refusal(&self) -> Option<(String, String)> {
-        let state = self.state();
-        let why = state.refused.as_ref()?.told.clone()?;
-        Some((state.source.files_in_words(), why))
-    }
-
     /// The same for a program that has nothing but its log to tell it in.
     pub(in crate::cli) fn follow_in_the_log(&self, now: Timestamp) {
         match self.look(now, Instant::now()) {
@@ -178,6 +171,13 @@ impl ServerCertificate {
                 if is_new || was_told { Found::Taken(Box::new(identity)) } else { Found::Nothing }
             }
         }
+    }
+
+    /// Why the pair that is there now is not the one in force.
+    fn refusal(&self) -> Option<(String, String)> {
+        let state = self.state();
+        let why = state.refused.as_ref()?.told.clone()?;
+        Some((state.source.files_in_words(), why))
     }
 
     fn exchange(&self, in_force: &mut tls::Settings, identity: &Identity) -> Result<(), rustls::Error> {
