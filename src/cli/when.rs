@@ -2,19 +2,12 @@
 
 use std::time::Duration;
 
-use certbind_proto::time::Timestamp;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+/// Reads a time of RFC 3339.
+pub(super) use crate::store::audit::moment as read;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-
-/// Reads a time of RFC 3339.
-pub(super) fn read(text: &str) -> Option<Timestamp> {
-    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok().map(Timestamp::from_millis)
-}
 
 /// A span in its largest unit, rounded down: `29d`, `5h`, `12m`, `30s`.
 pub(super) fn span(span: Duration) -> String {
@@ -30,6 +23,8 @@ pub(super) fn span(span: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use certbind_proto::time::Timestamp;
+
     use super::*;
 
     #[test]

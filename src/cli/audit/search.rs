@@ -5,9 +5,8 @@ use std::io::{self, Write};
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::{Clock as _, SystemClock, Timestamp, parse_duration};
 use clap::{Args, ValueEnum};
-use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
-use time::{Date, OffsetDateTime, Time};
+use time::{Date, Time};
 
 use super::files::{FileArgs, in_order};
 use super::show::{Printer, Seen};
@@ -16,6 +15,7 @@ use crate::audit::lines::Lines;
 use crate::cli::Exit;
 use crate::cli::config::Output;
 use crate::cli::explain::REASONS;
+use crate::cli::when;
 use crate::config::Environment;
 use crate::store::audit::AuditMember;
 use crate::suggest::nearest;
@@ -248,11 +248,9 @@ fn moment(text: &str) -> Result<Timestamp, &'static str> {
         return Ok(SystemClock.now().minus(ago));
     }
     let day = || Date::parse(text, format_description!("[year]-[month]-[day]")).ok();
-    let moment =
-        OffsetDateTime::parse(text, &Rfc3339).ok().or_else(|| Some(day()?.with_time(Time::MIDNIGHT).assume_utc()));
-    let moment = moment.ok_or("a time is 2026-11-22T09:30:00Z, 2026-11-22, or 2h for two hours ago")?;
-    let millis = i64::try_from(moment.unix_timestamp_nanos() / 1_000_000);
-    millis.map(Timestamp::from_millis).map_err(|_| "such a time is in no log")
+    let midnight = || Some(Timestamp::from_unix(day()?.with_time(Time::MIDNIGHT).assume_utc().unix_timestamp()));
+    let moment = when::read(text).or_else(midnight);
+    moment.ok_or("a time is 2026-11-22T09:30:00Z, 2026-11-22, or 2h for two hours ago")
 }
 
 #[cfg(test)]
