@@ -4,15 +4,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use certbind_proto::time::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::StoreError;
+use super::files::{self, unavailable};
 use super::mark::Mark;
-use super::{clients, files, keys, origin, revocations, schema};
+use super::{clients, keys, origin, revocations, schema};
 
 /// How long servers may hold the database up.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,10 +90,6 @@ fn keep(path: &Path) -> io::Result<u64> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()?;
     Ok(file.metadata()?.len())
-}
-
-fn unavailable(error: io::Error) -> StoreError {
-    StoreError::Unavailable(Arc::new(error))
 }
 
 #[cfg(test)]

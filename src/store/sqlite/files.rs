@@ -72,7 +72,7 @@ fn owner_only(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn unavailable(error: io::Error) -> StoreError {
+pub(super) fn unavailable(error: io::Error) -> StoreError {
     StoreError::Unavailable(Arc::new(error))
 }
 

@@ -7,11 +7,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::StoreError;
+use super::files::unavailable;
 use super::wal::{self, Doubt};
 use super::wal_index;
 
@@ -197,8 +197,4 @@ fn share(file: &File) -> io::Result<()> {
 fn boot() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.split_whitespace().next().filter(|id| id.len() <= LENGTH / 2 + 8).unwrap_or("unknown").to_owned()
-}
-
-fn unavailable(error: io::Error) -> StoreError {
-    StoreError::Unavailable(Arc::new(error))
 }
