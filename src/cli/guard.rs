@@ -90,12 +90,13 @@ pub(super) fn run(args: &GuardArgs, environment: &Environment) -> anyhow::Result
         Ok(opened) => opened,
         Err(rejected) => return Ok(super::config::refuse(&rejected, &mut io::stderr())?),
     };
-    if let GuardListener::Unix { users, .. } = &opened.config.listen
-        && let Some(unknown) = users.iter().find_map(|user| uid_of(user).err())
-    {
-        eprintln!("{unknown:#}");
-        return Ok(Exit::Invalid);
-    }
+    let users = match users_of(&opened.config.listen) {
+        Ok(users) => users,
+        Err(unknown) => {
+            eprintln!("{unknown:#}");
+            return Ok(Exit::Invalid);
+        }
+    };
     if args.check {
         opened.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         return Ok(Exit::Done);
@@ -104,7 +105,7 @@ pub(super) fn run(args: &GuardArgs, environment: &Environment) -> anyhow::Result
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let _survived = serve::survive_signals()?;
-        let running = Running::start(opened, environment).await?;
+        let running = Running::start(opened, users, environment).await?;
         serve::until_told_to_stop().await?;
         tracing::info!("stopping: no new connections, waiting for questions in flight");
         running.stop().await;
@@ -121,7 +122,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(opened: GuardOpened, environment: &Environment) -> anyhow::Result<Self> {
+    async fn start(opened: GuardOpened, users: Vec<u32>, environment: &Environment) -> anyhow::Result<Self> {
         let GuardOpened { config, files, warnings, .. } = opened;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
@@ -136,7 +137,7 @@ impl Running {
             audit: lines.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let Front { listener, caller, transport, followed } = front(&config, files.tls, environment)?;
+        let Front { listener, caller, transport, followed } = front(&config, files.tls, users, environment)?;
         let ops = config.ops.as_ref().map(|ops| Listener::bind(ops.address)).transpose();
         let ops = ops.context("cannot listen at listen.ops.address")?;
         let socket = listener.file().cloned();
@@ -315,16 +316,15 @@ struct Front {
 fn front(
     config: &GuardConfig,
     files: Option<(Identity, TrustFiles)>,
+    users: Vec<u32>,
     environment: &Environment,
 ) -> anyhow::Result<Front> {
     match (&config.listen, files) {
         (GuardListener::Tls(own), Some(files)) => over_tls(own, files, environment),
         (GuardListener::Tls(_), None) => anyhow::bail!("the guard has no certificate"),
-        (GuardListener::Unix { path, users }, _) => {
+        (GuardListener::Unix { path, .. }, _) => {
             let listener = Listener::bind_unix_for(path, Others::LetIn).context("the guard has no socket")?;
-            let own = listener.uid();
-            let named: Vec<u32> = users.iter().map(|user| uid_of(user)).collect::<anyhow::Result<_>>()?;
-            let caller = Caller::Users(own.into_iter().chain(named).collect());
+            let caller = Caller::Users(listener.uid().into_iter().chain(users).collect());
             let transport = if config.mode == GuardMode::ExtAuthz { Transport::PlainHttp2 } else { Transport::Plain };
             Ok(Front { listener, caller, transport, followed: None })
         }
@@ -365,6 +365,14 @@ fn over_tls(
     let listener = Listener::bind(own.address).with_context(|| format!("cannot listen at {}", own.address))?;
     let caller = Caller::Certificate { trust, allow: own.allow.clone() };
     Ok(Front { listener, caller, transport, followed: Some(followed) })
+}
+
+/// Who may ask over the Unix socket beside the guard's own user and root.
+fn users_of(listen: &GuardListener) -> anyhow::Result<Vec<u32>> {
+    match listen {
+        GuardListener::Unix { users, .. } => users.iter().map(|user| uid_of(user)).collect(),
+        GuardListener::Tls(_) => Ok(Vec::new()),
+    }
 }
 
 /// The number of a user, by name or as it is.
