@@ -224,7 +224,7 @@ pub enum Fault {
     NoAdministrator,
     /// A header that anybody may set.
     #[error(
-        "is not set by the proxy that asks in this mode, so that each of its clients could set it: nginx sets `nginx` (auth-request), Envoy says `envoy` (ext-authz), Traefik sets `traefik` and Caddy `haproxy` (forward-auth). If a proxy before it sets this one, write listen.certificate_relayed = true"
+        "is not set by the proxy that asks in this mode, so that each of its clients could set it: nginx sets `nginx` (auth-request), Envoy says `envoy` (ext-authz), Traefik sets `traefik`, Caddy and HAProxy set `haproxy` (forward-auth). If a proxy before it sets this one, write listen.certificate_relayed = true"
     )]
     NotSetByThisProxy,
     /// A route that no request takes.

@@ -72,7 +72,7 @@ fn the_unit_of_the_guard_has_the_socket_where_the_samples_say() {
     assert_eq!(arguments, ["guard", "--config", "/etc/certbind/guard.toml"]);
     let folder = Path::new("/run").join(one(&service, "Service", "RuntimeDirectory"));
     let socket = format!("unix:{}", folder.join("guard.sock").display());
-    for gateway in ["nginx", "envoy", "caddy"] {
+    for gateway in ["nginx", "envoy", "caddy", "haproxy"] {
         assert!(house::read(&format!("deploy/{gateway}/guard.toml")).contains(&socket), "{gateway}");
     }
     // The users of proxies are seen as they are, and come to the socket.

@@ -15,6 +15,7 @@ const NGINX: Recipe = Recipe { folder: "nginx", files: &["api.conf"], start: ngi
 const ENVOY: Recipe = Recipe { folder: "envoy", files: &["envoy.yaml"], start: envoy };
 const TRAEFIK: Recipe = Recipe { folder: "traefik", files: &["traefik.yaml", "dynamic.yaml"], start: traefik };
 const CADDY: Recipe = Recipe { folder: "caddy", files: &["Caddyfile"], start: caddy };
+const HAPROXY: Recipe = Recipe { folder: "haproxy", files: &["haproxy.cfg", "certbind.lua"], start: haproxy };
 
 fn nginx(folder: &Path) -> Command {
     let temporary = |name: &str| format!("{name}_temp_path {}/{name};\n", folder.display());
@@ -50,6 +51,14 @@ fn caddy(folder: &Path) -> Command {
     command
 }
 
+fn haproxy(folder: &Path) -> Command {
+    // It looks for the key of server.pem there.
+    fs::copy(folder.join("server.key"), folder.join("server.pem.key")).unwrap();
+    let mut command = Command::new(installed("haproxy"));
+    command.arg("-db").arg("-f").arg(folder.join("haproxy.cfg"));
+    command
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rfc8705_3_behind_nginx_a_token_opens_the_service_for_its_own_certificate_alone() {
     verdicts(&NGINX).await;
@@ -68,6 +77,25 @@ async fn rfc8705_3_behind_traefik_a_token_opens_the_service_for_its_own_certific
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rfc8705_3_behind_caddy_a_token_opens_the_service_for_its_own_certificate_alone() {
     verdicts(&CADDY).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc8705_3_behind_haproxy_a_token_opens_the_service_for_its_own_certificate_alone() {
+    verdicts(&HAPROXY).await;
+}
+
+/// The others wait as long as their own settings say; what asks here is a script of ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc8705_3_haproxy_denies_soon_while_the_guard_hangs() {
+    let rig = Rig::start(&HAPROXY).await;
+    let token = rig.bound().await;
+    assert_eq!(rig.ask(&Ask::good(&token)).await.status, 200);
+    let passed = rig.service.count();
+    rig.hang_guard();
+    let began = std::time::Instant::now();
+    assert_eq!(rig.ask(&Ask::good(&token)).await.status, 503);
+    assert!(began.elapsed() < Duration::from_secs(4), "four times half a second: {:?}", began.elapsed());
+    assert_eq!(rig.service.count(), passed);
 }
 
 /// The certificate of `billing` as each format has it, for whoever wants to pass for it.

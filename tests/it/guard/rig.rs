@@ -70,6 +70,7 @@ impl Rig {
             ("127.0.0.1:9465", "127.0.0.1:0".to_owned()),
             ("address: :8444", format!("address: {address}")),
             ("listen 8444", format!("listen {address}")),
+            ("bind :8444", format!("bind {address}")),
             ("port_value: 8444", format!("port_value: {}", address.port())),
             ("https://localhost:8444 {", format!("https://localhost:{} {{\n\tbind 127.0.0.1", address.port())),
             ("/etc/certbind/ca/issuer.pem", site.path("ca.pem").display().to_string()),
@@ -188,6 +189,11 @@ impl Rig {
     pub(super) fn kill_guard(&mut self) {
         self.guard.signal("KILL");
         self.guard.ended();
+    }
+
+    /// Lets the guard be there and say nothing.
+    pub(super) fn hang_guard(&self) {
+        self.guard.signal("STOP");
     }
 
     /// Ends the server likewise.
