@@ -6,6 +6,7 @@ mod conformance_table;
 mod dependencies;
 mod deploy;
 mod documents;
+mod foreign;
 mod golden;
 mod guard;
 mod house;

@@ -10,7 +10,6 @@ pub(crate) mod client;
 mod completions;
 mod configuration;
 pub(crate) mod fleet;
-mod foreign;
 mod hostile;
 #[cfg(feature = "pkcs11")]
 mod hsm;

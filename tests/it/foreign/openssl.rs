@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use certbind_proto::request::Form;
 use serde_json::Value;
 
-use super::client::{billing, client};
-use super::rig::{Process, Site, output, within};
+use crate::process::client::{billing, client};
+use crate::process::rig::{Process, Site, output, within};
 
 /// Whether the program is not here; then the test says so and ends.
 fn is_missing(program: &str) -> bool {
@@ -86,7 +86,7 @@ fn request_id(conversation: &str) -> &str {
 }
 
 /// The claims, unchecked.
-fn claims(token: &str) -> Value {
+pub(super) fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
 }
 

@@ -1,0 +1,3 @@
+//! Clients of other people, unmodified, against the real server and an API that enforces the binding.
+
+mod openssl;
