@@ -1,3 +1,5 @@
 //! Clients of other people, unmodified, against the real server and an API that enforces the binding.
 
+mod clients;
 mod openssl;
+mod rig;
