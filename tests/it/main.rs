@@ -19,3 +19,4 @@ mod reasons;
 mod revocation;
 mod support;
 mod token;
+mod vectors;
