@@ -2,4 +2,5 @@
 
 mod clients;
 mod openssl;
+mod provider;
 mod rig;

@@ -21,7 +21,7 @@ use crate::house;
 use crate::process::rig::{ISSUER, Process, Site, output};
 
 /// What `scripts/test` installed for the scripts.
-pub(super) const PACKAGES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/foreign");
+const PACKAGES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/foreign");
 
 /// The key of `reports`, and a certificate for it that nobody vouches for. RSA, as Authlib has it by default.
 static REPORTS: LazyLock<Identity> = LazyLock::new(|| {
@@ -67,20 +67,20 @@ impl Town {
     /// The clients that get tokens, by each method at least one.
     pub(super) fn clients(&self) -> Vec<DevClient> {
         let alg = if self.shape == Shape::Fapi2 { "PS256" } else { "RS256" };
-        let mut clients = self.setup.clients().to_vec();
-        clients.push(DevClient {
+        let [billing, ledger, batch] = self.setup.clients();
+        let reports = DevClient {
             client_id: "reports",
             alg: Some(alg),
             assertion_key: Some(self.site.path("clients/reports.key")),
             cert: self.site.path("clients/reports.pem"),
             key: self.site.path("clients/reports.key"),
-            ..self.client("batch")
-        });
-        clients
+            ..batch.clone()
+        };
+        vec![billing, ledger, batch, reports]
     }
 
     pub(super) fn client(&self, client_id: &str) -> DevClient {
-        self.setup.clients().into_iter().find(|client| client.client_id == client_id).unwrap()
+        self.clients().into_iter().find(|client| client.client_id == client_id).unwrap()
     }
 
     /// The token endpoint at which a certificate counts.
@@ -88,18 +88,10 @@ impl Town {
         format!("https://localhost:{}/oauth2/token", self.mtls.port())
     }
 
-    /// What runs this script, told who it is; it sees no other environment.
+    /// What runs this script, told who it is.
     pub(super) fn command(&self, script: &str, client: &DevClient) -> Command {
-        let file = self.scripts.path().join(script);
-        let mut command = match file.extension().and_then(|extension| extension.to_str()) {
-            Some("mjs") => interpreted("node", &file),
-            Some("py") => interpreted("python", &file),
-            Some("sh") => interpreted("sh", &file),
-            Some("go") => Command::new(compiled(&file)),
-            _ => panic!("{script}: what runs it?"),
-        };
+        let mut command = program(&self.scripts.path().join(script));
         let site = &self.site;
-        command.env_clear().env("PATH", path());
         command.env("CERTBIND", env!("CARGO_BIN_EXE_certbind")).env("CERTBIND_ISSUER", self.setup.issuer());
         command.env("CERTBIND_CLIENT_ID", client.client_id).env("CERTBIND_CA", site.path("ca.pem"));
         command.env("CERTBIND_CERT", &client.cert).env("CERTBIND_KEY", &client.key);
@@ -111,6 +103,25 @@ impl Town {
         }
         command
     }
+}
+
+/// What runs this script; it sees no environment but where programs are.
+pub(super) fn program(file: &Path) -> Command {
+    let mut command = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("mjs") => interpreted("node", file),
+        Some("py") => interpreted("python", file),
+        Some("sh") => interpreted("sh", file),
+        Some("go") => Command::new(compiled(file)),
+        _ => panic!("{}: what runs it?", file.display()),
+    };
+    command.env_clear().env("PATH", path());
+    command
+}
+
+/// The clients of `certbind dev`, whose files are in every site.
+pub(super) fn dev_clients(site: &Site) -> [DevClient; 3] {
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 8443));
+    Setup::prepare(site.dir(), anywhere, anywhere, SystemClock.now()).unwrap().clients()
 }
 
 /// What a script told of its token.
@@ -185,7 +196,7 @@ fn register_reports(site: &Site, setup: &Setup, shape: Shape) {
 }
 
 /// The scripts, where Node finds its packages: it looks for them beside a script and above, and nowhere else.
-fn scripts() -> TempDir {
+pub(super) fn scripts() -> TempDir {
     assert!(Path::new(PACKAGES).join("node_modules").exists(), "{PACKAGES} is not there: scripts/test installs it");
     let folder = tempfile::Builder::new().prefix("run-").tempdir_in(PACKAGES).unwrap();
     for file in house::files("tests/foreign") {
@@ -221,6 +232,6 @@ fn compiled(source: &Path) -> PathBuf {
 }
 
 /// An address that nobody has at the moment.
-fn free_address() -> SocketAddr {
+pub(super) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
