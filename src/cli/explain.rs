@@ -93,7 +93,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "assertion_too_long",
         "The assertion's exp lies further ahead than assertions.max_lifetime permits, or is missing.",
-        "Set exp to at most a few minutes after iat; one minute is enough.",
+        "Set exp to at most a few minutes after iat; one minute is enough. While a library signs for an hour and has no option for less, assertions.max_lifetime = \"1h\" lets all clients do so.",
     ),
     reason(
         "assertion_typ",

@@ -3,4 +3,5 @@
 mod clients;
 mod openssl;
 mod provider;
+mod refused;
 mod rig;

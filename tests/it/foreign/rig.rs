@@ -83,6 +83,10 @@ impl Town {
         self.clients().into_iter().find(|client| client.client_id == client_id).unwrap()
     }
 
+    pub(super) fn issuer(&self) -> &str {
+        self.setup.issuer()
+    }
+
     /// The token endpoint at which a certificate counts.
     pub(super) fn token_endpoint(&self) -> String {
         format!("https://localhost:{}/oauth2/token", self.mtls.port())
