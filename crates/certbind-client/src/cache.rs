@@ -48,11 +48,12 @@ struct Kept {
     token: Arc<AccessToken>,
 }
 
-struct Failure {
-    error: Error,
+#[derive(Clone)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
     in_a_row: u32,
-    since: Timestamp,
-    until: Timestamp,
+    pub(crate) since: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// What to do for somebody who wants a token.
@@ -71,6 +72,23 @@ pub(crate) enum Advice {
 impl Slot {
     pub(crate) const fn new(key: Key) -> Self {
         Self { key, kept: None, failure: None, refetched: None }
+    }
+
+    /// For a credential that is to follow the one of this slot. A server that is away, or wants to be left alone, is so for
+    /// that one as well; that it refused this one says nothing about the next.
+    pub(crate) fn heir(&self, key: Key) -> Self {
+        let failure = self.failure.clone().filter(|failure| failure.error.should_retry());
+        Self { failure, ..Self::new(key) }
+    }
+
+    /// The token that is kept, over or not.
+    pub(crate) fn token(&self) -> Option<&Arc<AccessToken>> {
+        self.kept.as_ref().map(|kept| &kept.token)
+    }
+
+    /// What came of the last try, if it brought no token.
+    pub(crate) const fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
     }
 
     /// What to do for somebody who wants a token with at least `min_left` of its life before it.

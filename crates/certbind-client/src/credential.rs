@@ -1,5 +1,5 @@
 //! What a client proves itself with: a certificate, or a key for assertions. Values, not files: a source works with one
-//! snapshot until it is given another.
+//! snapshot until it is given another, which is what following files comes down to.
 
 use std::fmt;
 use std::io;
@@ -15,6 +15,8 @@ use certbind_proto::time::Timestamp;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::files::{read, read_private};
 
 /// How the client authenticates.
 #[derive(Clone, Debug)]
@@ -55,6 +57,9 @@ pub enum CredentialFault {
     /// The certificate does not parse.
     #[error("the client certificate cannot be read")]
     Certificate(#[source] CertFault),
+    /// Somebody writes the files at this moment.
+    #[error("the files of the credential change while they are read")]
+    Changing,
     /// Anybody on the machine may read or change the file of a private key.
     #[error("others may access the private key in {}: chmod 0600", path.display())]
     KeyExposed {
@@ -73,6 +78,18 @@ pub enum CredentialFault {
     /// There is no private key in the PEM text.
     #[error("no PEM block with an unencrypted private key")]
     NoKey,
+    /// A folder, a pipe or a device.
+    #[error("{} is no regular file", path.display())]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// Neither a certificate nor a key is that large.
+    #[error("{} is larger than 1 MiB", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file cannot be read.
     #[error("{} cannot be read", path.display())]
     Unreadable {
@@ -98,6 +115,14 @@ impl Credential {
             Self::Certificate(_) => None,
             Self::PrivateKeyJwt { key, .. } => Some(&key.0),
         }
+    }
+
+    /// Whether both prove and show the same to a server.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let chain =
+            |credential: &Self| credential.certificate().map(|certificate| certificate.identity().chain.clone());
+        let key = |credential: &Self| credential.assertion_key().map(public_half);
+        chain(self) == chain(other) && key(self) == key(other)
     }
 }
 
@@ -183,6 +208,12 @@ pub fn trusted_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     certificates(&read(path)?)
 }
 
+/// What a server knows of a key for assertions.
+fn public_half(signer: &Signer) -> (Algorithm, Option<String>, Vec<(&'static str, String)>) {
+    let key = signer.key();
+    (key.algorithm(), signer.kid().map(str::to_owned), key.public().jwk_members())
+}
+
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialFault> {
     let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     all.ok().filter(|all| !all.is_empty()).ok_or(CredentialFault::NoCertificate)
@@ -195,31 +226,6 @@ fn check_pair(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -
         Err(rustls::Error::InconsistentKeys(_)) => Err(CredentialFault::KeyMismatch),
         Err(error) => Err(CredentialFault::KeyUnusable(error)),
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, CredentialFault> {
-    std::fs::read(path).map_err(|source| CredentialFault::Unreadable { path: path.to_owned(), source })
-}
-
-/// A group may share a key, the world may not.
-fn read_private(path: &Path) -> Result<Vec<u8>, CredentialFault> {
-    let metadata = std::fs::metadata(path);
-    let metadata = metadata.map_err(|source| CredentialFault::Unreadable { path: path.to_owned(), source })?;
-    if is_open_to_others(&metadata) {
-        return Err(CredentialFault::KeyExposed { path: path.to_owned() });
-    }
-    read(path)
-}
-
-#[cfg(unix)]
-fn is_open_to_others(metadata: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    metadata.permissions().mode() & 0o007 != 0
-}
-
-#[cfg(not(unix))]
-fn is_open_to_others(_: &std::fs::Metadata) -> bool {
-    false
 }
 
 impl fmt::Debug for ClientCertificate {

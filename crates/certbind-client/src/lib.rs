@@ -9,18 +9,24 @@
 //! a request never carries an old token under a new certificate or the reverse, and no token is kept past the end of its
 //! certificate.
 //!
+//! A certificate that is renewed on disk is followed there ([`TokenSource::follow`]): links that Kubernetes swaps, files that
+//! are written one after the other. The new certificate is in use as soon as there is a token for it, and until then the
+//! old pair is; a token is never exchanged without its certificate. Half of a rotation, or files that are gone, change
+//! nothing, and [`TokenSource::status`] says what is the matter.
+//!
 //! ```no_run
 //! use std::path::Path;
 //! use std::sync::Arc;
 //!
-//! use certbind_client::{ClientCertificate, Credential, Settings, TokenSource, trusted_authorities};
+//! use certbind_client::{CertificateFiles, CredentialFiles, Settings, TokenSource, trusted_authorities};
 //! use certbind_proto::{entropy::OsEntropy, time::SystemClock};
 //!
 //! # async fn get() -> Result<(), Box<dyn std::error::Error>> {
 //! let roots = trusted_authorities(Path::new("ca.pem"))?;
-//! let certificate = ClientCertificate::from_files(Path::new("billing.pem"), Path::new("billing.key"))?;
-//! let settings = Settings::new("https://auth.example.com", "billing", Credential::Certificate(certificate), roots);
+//! let files = CredentialFiles::Certificate(CertificateFiles { chain: "billing.pem".into(), key: "billing.key".into() });
+//! let settings = Settings::new("https://auth.example.com", "billing", files.load()?, roots);
 //! let source = TokenSource::new(settings, Arc::new(SystemClock), Arc::new(OsEntropy))?;
+//! let _follower = source.follow(files); // until it is dropped
 //!
 //! let token = source.token().await?; // before each request; shown as `Authorization: Bearer …`
 //! # let _ = token.authorization();
@@ -33,8 +39,12 @@ mod cache;
 mod credential;
 mod date;
 mod error;
+mod files;
+mod follow;
 mod request;
+mod rotation;
 mod source;
+mod status;
 mod token;
 mod transport;
 
@@ -42,7 +52,10 @@ pub use certbind_https::{AddressPolicy, Identity, Limits};
 
 pub use credential::{AssertionKey, ClientCertificate, Credential, CredentialFault, trusted_authorities};
 pub use error::{AnswerFault, Busy, Error, MetadataFault, Refusal, SetupFault};
+pub use files::{AssertionKeyFile, CertificateFiles, CredentialFiles};
+pub use follow::Follower;
 pub use source::{Aliases, Settings, TokenSource};
+pub use status::{Failure, FilesFault, FilesStatus, Status, Waiting};
 pub use token::AccessToken;
 
 #[cfg(test)]

@@ -16,13 +16,13 @@ use certbind_proto::time::{Clock, Timestamp};
 use hyper::Uri;
 use hyper::header::HeaderValue;
 use rustls_pki_types::CertificateDer;
-use tokio::sync::watch;
 
 use crate::answer::{self, Grant};
-use crate::cache::{Advice, Key, Slot};
+use crate::cache::Key;
 use crate::error::AnswerFault;
+use crate::rotation::{Active, Answer, Flight, Launch, Outcome, Rotation, Settled};
 use crate::transport::{Transport, token_endpoint};
-use crate::{AccessToken, Credential, Error, SetupFault, request};
+use crate::{AccessToken, Credential, Error, Failure, FilesStatus, SetupFault, Status, Waiting, request};
 
 /// How long metadata are gone by.
 const METADATA_LIFE: Duration = Duration::from_secs(3600);
@@ -80,20 +80,12 @@ struct Shared {
 }
 
 struct State {
-    active: Arc<Active>,
-    flight: Option<Flight>,
+    /// How the files stand, kept by whoever follows them.
+    files: Option<Arc<Mutex<FilesStatus>>>,
+    last_failure: Option<Failure>,
     metadata: Option<(Timestamp, Arc<ServerMetadata>)>,
-    slot: Slot,
+    rotation: Rotation,
 }
-
-/// One snapshot of the credential and the connections that show it.
-struct Active {
-    credential: Credential,
-    transport: Transport,
-}
-
-/// A request under way; its outcome is for all who wait.
-type Flight = watch::Receiver<Option<Result<Arc<AccessToken>, Error>>>;
 
 impl Settings {
     /// The usual: no scope, no resource, public addresses only, 2 s to connect and 5 s for an answer.
@@ -138,8 +130,8 @@ impl TokenSource {
             return Err(SetupFault::Issuer);
         }
         let active = settings.activate(settings.credential.clone())?;
-        let slot = Slot::new(settings.key(&settings.credential));
-        let state = Mutex::new(State { active, flight: None, metadata: None, slot });
+        let rotation = Rotation::new(active, settings.key(&settings.credential), clock.now());
+        let state = Mutex::new(State { files: None, last_failure: None, metadata: None, rotation });
         let skew_millis = AtomicI64::new(0);
         Ok(Self { shared: Arc::new(Shared { clock, entropy, settings, skew_millis, state }) })
     }
@@ -160,21 +152,17 @@ impl TokenSource {
     /// # Errors
     /// As [`token`](Self::token).
     pub async fn token_lasting(&self, min_left: Duration) -> Result<Arc<AccessToken>, Error> {
-        let mut flight = {
-            let now = self.shared.clock.now();
-            let mut state = self.shared.state();
-            match state.slot.advise(now, min_left) {
-                Advice::Fail(error) => return Err(error),
-                Advice::Fetch => Shared::take_off(&self.shared, &mut state),
-                Advice::Use(token) => return Ok(token),
-                Advice::UseAndRenew(token) => {
-                    Shared::take_off(&self.shared, &mut state);
-                    return Ok(token);
-                }
-            }
-        };
-        let landed = flight.wait_for(Option::is_some).await;
-        landed.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(Error::Interrupted))
+        match Shared::step(&self.shared, min_left) {
+            Answer::Now(outcome) => outcome,
+            Answer::Later(flight) => landed(flight).await,
+            Answer::Trial(flight) => match landed(flight).await {
+                Ok(token) => Ok(token),
+                Err(_) => match Shared::step(&self.shared, min_left) {
+                    Answer::Now(outcome) => outcome,
+                    Answer::Later(flight) | Answer::Trial(flight) => landed(flight).await,
+                },
+            },
+        }
     }
 
     /// Another token in place of one that a resource server has refused with `invalid_token` before its end.
@@ -185,31 +173,106 @@ impl TokenSource {
     /// As [`token`](Self::token); [`Error::StillRejected`] when such a token was fetched less than 30 seconds ago.
     pub async fn refetch(&self, rejected: &AccessToken) -> Result<Arc<AccessToken>, Error> {
         let now = self.shared.clock.now();
-        self.shared.state().slot.reject(rejected, now)?;
+        self.shared.state().rotation.reject(rejected, now)?;
         self.token().await
     }
 
-    /// Goes on with another credential. Who asks from now on gets no token bound to another certificate than the new one,
-    /// not even one that is under way (RFC 8705 §6.3). Who waits for that one already gets it, with the certificate that
-    /// it goes with.
+    /// Goes on with another credential as soon as there is a token for it, and with the old token and the old certificate
+    /// until then: both are exchanged in one step (RFC 8705 §6.3). This is the one for a renewal;
+    /// [`replace_credential`](Self::replace_credential) is for a key that must not be used any more.
+    ///
+    /// While the server is away the old token serves to its end, or to that of its certificate, and the new credential is
+    /// tried again after the usual pauses. While the server refuses the new credential the old one goes on, renewals
+    /// included, to the end of its certificate. [`status`](Self::status) says which, and why. A credential that was waiting
+    /// already gives way; the one in use, named again, stays.
+    ///
+    /// Needs a Tokio runtime. Where no token is in use, the first request is made when somebody asks for one.
+    ///
+    /// # Errors
+    /// [`SetupFault`]; then nothing has changed.
+    pub fn rotate_credential(&self, credential: Credential) -> Result<(), SetupFault> {
+        let key = self.shared.settings.key(&credential);
+        let active = self.shared.settings.activate(credential)?;
+        let now = self.shared.clock.now();
+        self.shared.state().rotation.succeed(active, key, now);
+        self.pursue();
+        Ok(())
+    }
+
+    /// Goes on with another credential at once. Who asks from now on gets no token bound to another certificate than the new
+    /// one, not even one that is under way (RFC 8705 §6.3). Who waits for that one already gets it, with the certificate
+    /// that it goes with.
     ///
     /// # Errors
     /// [`SetupFault`]; then the old credential stays.
     pub fn replace_credential(&self, credential: Credential) -> Result<(), SetupFault> {
         let key = self.shared.settings.key(&credential);
         let active = self.shared.settings.activate(credential)?;
-        let mut state = self.shared.state();
-        state.active = active;
-        state.slot.rekey(key);
-        state.flight = None;
+        let now = self.shared.clock.now();
+        self.shared.state().rotation.replace(active, key, now);
         Ok(())
     }
 
     /// The credential in use.
     #[must_use]
     pub fn credential(&self) -> Credential {
-        self.shared.state().active.credential.clone()
+        self.shared.state().rotation.current().active.credential.clone()
     }
+
+    /// How the source stands: what is in use, what waits, what went wrong last.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let state = self.shared.state();
+        let current = state.rotation.current();
+        let certificate = |active: &Active| active.credential.certificate().cloned();
+        let waiting = state.rotation.next().map(|next| Waiting {
+            certificate: certificate(&next.active),
+            failure: next.failure().map(|failure| Failure { at: failure.since, error: failure.error.clone() }),
+            retry_at: next.failure().map(|failure| failure.until),
+            since: next.since,
+        });
+        Status {
+            certificate: certificate(&current.active),
+            files: state.files.as_ref().map(|files| files.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            last_failure: state.last_failure.clone(),
+            since: current.since,
+            token_expires: current.token().map(|token| token.expires),
+            waiting,
+        }
+    }
+
+    /// Asks for the first token of a credential that waits, if it is time for it.
+    pub(crate) fn pursue(&self) {
+        let now = self.shared.clock.now();
+        let launches = self.shared.state().rotation.pursue(now);
+        Shared::launch(&self.shared, launches);
+    }
+
+    /// The present moment of this source.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// From now on this is how the files stand; who kept that before learns that he does so no more.
+    pub(crate) fn followed_by(&self, files: Arc<Mutex<FilesStatus>>) {
+        self.shared.state().files = Some(files);
+    }
+
+    /// Whether this is still how the files stand.
+    pub(crate) fn is_followed_by(&self, files: &Arc<Mutex<FilesStatus>>) -> bool {
+        self.shared.state().files.as_ref().is_some_and(|current| Arc::ptr_eq(current, files))
+    }
+
+    /// Nobody follows files any more, if it was he who did.
+    pub(crate) fn not_followed_by(&self, files: &Arc<Mutex<FilesStatus>>) {
+        self.shared.state().files.take_if(|current| Arc::ptr_eq(current, files));
+    }
+}
+
+/// Waits for a request that somebody has made.
+async fn landed(mut flight: Flight) -> Outcome {
+    let landed = flight.wait_for(Option::is_some).await;
+    landed.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(Error::Interrupted))
 }
 
 impl Shared {
@@ -218,51 +281,67 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The request under way, or a new one. It is a task of its own: no caller who goes away takes it along.
-    fn take_off(shared: &Arc<Self>, state: &mut State) -> Flight {
-        if let Some(flight) = state.flight.as_ref().filter(|flight| flight.has_changed().is_ok()) {
-            return flight.clone();
+    fn step(shared: &Arc<Self>, min_left: Duration) -> Answer {
+        let now = shared.clock.now();
+        let (answer, launches) = shared.state().rotation.step(now, min_left);
+        Self::launch(shared, launches);
+        answer
+    }
+
+    /// Makes requests. Each is a task of its own: no caller who goes away takes it along.
+    fn launch(shared: &Arc<Self>, launches: Vec<Launch>) {
+        for Launch { active, landing } in launches {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                let outcome = shared.fetch(&active).await.map(Arc::new);
+                shared.settle(&active, &outcome);
+                landing.send_replace(Some(outcome));
+            });
         }
-        let (landing, flight) = watch::channel(None);
-        state.flight = Some(flight.clone());
-        let (shared, active) = (shared.clone(), state.active.clone());
-        tokio::spawn(async move {
-            let outcome = shared.fetch(&active).await.map(Arc::new);
-            shared.settle(&active, &outcome);
-            landing.send_replace(Some(outcome));
-        });
-        flight
     }
 
     /// Keeps the outcome, unless the credential has been replaced meanwhile.
-    fn settle(&self, active: &Arc<Active>, outcome: &Result<Arc<AccessToken>, Error>) {
-        let (issuer, client_id) = (&self.settings.issuer, &self.settings.client_id);
-        match outcome {
-            Ok(token) => tracing::debug!(%issuer, %client_id, expires = %token.expires, "token obtained"),
-            Err(error) => {
-                tracing::warn!(%issuer, %client_id, request_id = error.request_id(), %error, "no token obtained")
-            }
-        }
+    fn settle(&self, active: &Arc<Active>, outcome: &Outcome) {
         let now = self.clock.now();
-        let mut state = self.state();
-        if !Arc::ptr_eq(&state.active, active) {
-            return;
-        }
-        state.flight = None;
-        match outcome {
-            Ok(token) => state.slot.succeeded(token.clone(), &*self.entropy),
-            Err(error) => {
+        let settled = {
+            let mut state = self.state();
+            if let Err(error) = outcome {
                 // What was learned from the metadata may be what is wrong.
                 state.metadata = None;
-                state.slot.failed(error.clone(), now, &*self.entropy);
+                state.last_failure = Some(Failure { at: now, error: error.clone() });
+            }
+            state.rotation.settle(active, outcome, now, &*self.entropy)
+        };
+        self.tell(active, outcome, settled);
+    }
+
+    fn tell(&self, active: &Active, outcome: &Outcome, settled: Settled) {
+        let (issuer, client_id) = (&self.settings.issuer, &self.settings.client_id);
+        let certificate = active.credential.certificate().map(|certificate| certificate.thumbprint().to_string());
+        let certificate = certificate.as_deref();
+        match (outcome, settled) {
+            (Ok(token), Settled::Taken) => {
+                tracing::info!(%issuer, %client_id, certificate, expires = %token.expires, "the new credential is in use");
+            }
+            (Ok(token), _) => {
+                tracing::debug!(%issuer, %client_id, certificate, expires = %token.expires, "token obtained");
+            }
+            (Err(error), Settled::Next) => {
+                let request_id = error.request_id();
+                tracing::warn!(
+                    %issuer, %client_id, certificate, request_id, %error,
+                    "no token obtained with the new credential; the old one stays in use"
+                );
+            }
+            (Err(error), _) => {
+                tracing::warn!(%issuer, %client_id, certificate, request_id = error.request_id(), %error, "no token obtained");
             }
         }
     }
 
     /// Gets a token, whatever is kept.
     async fn fetch(&self, active: &Active) -> Result<AccessToken, Error> {
-        let not_after = active.credential.certificate().map(|certificate| certificate.not_after());
-        if not_after.is_some_and(|end| end <= self.clock.now()) {
+        if active.is_over(self.clock.now()) {
             return Err(Error::CertificateExpired);
         }
         let metadata = self.metadata(active).await?;

@@ -11,6 +11,7 @@ use certbind_proto::request::Form;
 use certbind_proto::thumbprint::Thumbprint;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -27,49 +28,49 @@ use tokio_rustls::TlsAcceptor;
 use super::START;
 
 /// From 1970 to 2100: what a test does not spoil holds at any time.
-pub(super) const ALWAYS: Validity = Validity { not_before: 0, not_after: 4_102_444_800 };
+pub(crate) const ALWAYS: Validity = Validity { not_before: 0, not_after: 4_102_444_800 };
 
 /// One authority for server and clients.
-pub(super) struct Pki {
-    pub(super) root: Issuer,
+pub(crate) struct Pki {
+    pub(crate) root: Issuer,
 }
 
 impl Pki {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { root: Issuer::root("stub", ALWAYS).expect("an authority") }
     }
 
-    pub(super) fn client(&self, validity: Validity) -> Identity {
+    pub(crate) fn client(&self, validity: Validity) -> Identity {
         self.root.leaf(&LeafSpec::client("billing", validity)).expect("a certificate")
     }
 }
 
 /// A token request as it came.
 #[derive(Clone)]
-pub(super) struct Seen {
-    pub(super) certificate: Option<Thumbprint>,
-    pub(super) form: Form,
-    pub(super) path: String,
+pub(crate) struct Seen {
+    pub(crate) certificate: Option<Thumbprint>,
+    pub(crate) form: Form,
+    pub(crate) path: String,
 }
 
 /// An answer: status, header fields, body.
-pub(super) struct Reply(pub(super) u16, pub(super) Vec<(&'static str, String)>, pub(super) String);
+pub(crate) struct Reply(pub(crate) u16, pub(crate) Vec<(&'static str, String)>, pub(crate) String);
 
 impl Reply {
-    pub(super) fn json(status: u16, body: &Value) -> Self {
+    pub(crate) fn json(status: u16, body: &Value) -> Self {
         Self(status, Vec::new(), body.to_string())
     }
 
     /// A token with this name, for 300 seconds.
-    pub(super) fn token(name: &str) -> Self {
+    pub(crate) fn token(name: &str) -> Self {
         Self::json(200, &json!({"access_token": name, "token_type": "Bearer", "expires_in": 300}))
     }
 
-    pub(super) fn error(status: u16, code: &str) -> Self {
+    pub(crate) fn error(status: u16, code: &str) -> Self {
         Self::json(status, &json!({ "error": code }))
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.1.push((name, value.to_owned()));
         self
     }
@@ -83,12 +84,12 @@ type Metadata = Box<dyn Fn(&str, &str) -> Reply + Send + Sync>;
 
 /// Whether a client must show a certificate that the stub's own authority issued.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Certificates {
+pub(crate) enum Certificates {
     Optional,
     Required,
 }
 
-pub(super) struct Stub {
+pub(crate) struct Stub {
     address: SocketAddr,
     inner: Arc<Inner>,
 }
@@ -104,11 +105,11 @@ struct Inner {
 }
 
 impl Stub {
-    pub(super) async fn start(pki: &Pki, script: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(pki: &Pki, script: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_with(pki, Certificates::Optional, script).await
     }
 
-    pub(super) async fn start_with(
+    pub(crate) async fn start_with(
         pki: &Pki,
         certificates: Certificates,
         script: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static,
@@ -134,39 +135,39 @@ impl Stub {
     }
 
     /// From here on metadata are what this function makes of path and issuer.
-    pub(super) fn set_metadata(&self, metadata: impl Fn(&str, &str) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn set_metadata(&self, metadata: impl Fn(&str, &str) -> Reply + Send + Sync + 'static) {
         *self.inner.metadata.lock().expect("a lock") = Box::new(metadata);
     }
 
     /// The first token request waits for its answer until [`release`](Self::release).
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.inner.gate.forget_permits(1);
     }
 
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.inner.gate.add_permits(1);
     }
 
     /// Comes back when so many token requests have arrived.
-    pub(super) async fn has_seen(&self, requests: usize) {
+    pub(crate) async fn has_seen(&self, requests: usize) {
         while self.seen().len() < requests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    pub(super) fn issuer(&self) -> &str {
+    pub(crate) fn issuer(&self) -> &str {
         &self.inner.issuer
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.address.port())
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.inner.seen.lock().expect("a lock").clone()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.inner.connections.load(Ordering::SeqCst)
     }
 }
@@ -220,6 +221,9 @@ async fn answer(
     inner: Arc<Inner>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let path = request.uri().path().to_owned();
+    if path == "/api" {
+        return Ok(respond(api(&request, certificate)));
+    }
     if request.method() == hyper::Method::GET {
         return Ok(respond((inner.metadata.lock().expect("a lock"))(&path, &inner.issuer)));
     }
@@ -234,6 +238,16 @@ async fn answer(
         let _open = inner.gate.acquire().await;
     }
     Ok(respond((inner.script)(count, &seen)))
+}
+
+/// An API that enforces the binding: a token is good with the certificate that it names at its end.
+fn api(request: &Request<Incoming>, certificate: Option<Thumbprint>) -> Reply {
+    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bound_to = authorization.and_then(|value| value.rsplit_once('.')).map(|(_, bound_to)| bound_to);
+    match certificate {
+        Some(shown) if bound_to == Some(shown.to_string().as_str()) => Reply(200, Vec::new(), String::new()),
+        _ => Reply(401, vec![("www-authenticate", r#"Bearer error="invalid_token""#.to_owned())], String::new()),
+    }
 }
 
 fn respond(Reply(status, headers, body): Reply) -> Response<Full<Bytes>> {
