@@ -12,6 +12,7 @@ mod guard;
 mod house;
 mod layers;
 mod limbo;
+mod manifests;
 mod net;
 mod postgres;
 mod process;

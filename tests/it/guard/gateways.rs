@@ -119,7 +119,7 @@ fn forged() -> Vec<(&'static str, String)> {
 }
 
 /// One row for each request: what the client gets, and why.
-async fn verdicts(recipe: &Recipe) {
+pub(super) async fn verdicts(recipe: &Recipe) {
     let mut rig = Rig::start(recipe).await;
     let gateway = recipe.folder;
     let old = rig.bound().await;

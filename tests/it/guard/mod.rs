@@ -1,5 +1,6 @@
 //! `certbind guard` behind real gateways, each set up by its file in `deploy/`: one table of verdicts for all of them.
 
 mod gateways;
+mod istio;
 mod question;
 mod rig;
