@@ -1,12 +1,14 @@
 #!/bin/sh
-# curl: a bound token, and a call with it.
+# curl: a bound token, and a call with it. What is secret goes by standard input: arguments stand in the list of processes.
 set -eu
 . "$(dirname "$0")/told.sh"
 
-over() { curl --silent --show-error --cacert "$CERTBIND_CA" --cert "$1" --key "$2" -d "$3" "$TOKEN_ENDPOINT"; }
-call() { curl --silent --show-error --cacert "$CERTBIND_CA" --cert "$1" --key "$2" -H "Authorization: Bearer $token" "$API" -o /dev/null -w '%{http_code}'; }
-
-answer=$(over "$CERTBIND_CERT" "$CERTBIND_KEY" "grant_type=client_credentials&scope=payments:read&$(proof)")
+mutual() { curl --silent --show-error --cacert "$CERTBIND_CA" --cert "$CERTBIND_CERT" --key "$CERTBIND_KEY" "$@"; }
+answer=$(proof | mutual -d grant_type=client_credentials -d scope=payments:read -d @- "$TOKEN_ENDPOINT")
 token=$(printf '%s' "$answer" | token_of)
 [ -n "$token" ] || no_token "$answer"
-tell "$token" "$(call "$CERTBIND_CERT" "$CERTBIND_KEY")" "$(call "$THIEF_CERT" "$THIEF_KEY")"
+call() { printf 'Authorization: Bearer %s' "$token" | mutual -H @- "$API" -o /dev/null -w '%{http_code}'; }
+
+status=$(call)
+CERTBIND_CERT=$THIEF_CERT CERTBIND_KEY=$THIEF_KEY
+tell "$token" "$status" "$(call)"

@@ -3,9 +3,10 @@
 use certbind::cli::dev::setup::DevClient;
 
 use super::rig::{Shape, Town, run, thumbprint};
+use crate::process::rig::output;
 
 /// The scripts of `tests/foreign/`, one a client, and what is set for it beside the rest.
-const CLIENTS: &[(&str, &[(&str, &str)])] = &[
+pub(super) const CLIENTS: &[(&str, &[(&str, &str)])] = &[
     ("openid-client.mjs", &[]),
     ("oauth4webapi.mjs", &[]),
     ("authlib_client.py", &[]),
@@ -54,6 +55,18 @@ async fn rfc6749_5_2_every_foreign_client_says_invalid_client_when_the_certifica
         said if said.contains("invalid_client") => Ok(()),
         said => Err(format!("{script}: {said}")),
     });
+}
+
+/// A client that renews a minute before the end has no use for a token of a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn authlib_keeps_a_token_of_five_minutes_and_fetches_one_for_every_call_when_they_live_for_one() {
+    let town = Town::start(Shape::OneListener).await;
+    let tokens_of_three_calls = || output(&mut town.command("authlib_renews.py", &town.client("billing")));
+    assert_eq!(tokens_of_three_calls().0, "1\n", "{}", tokens_of_three_calls().1);
+    town.site
+        .after(|| town.site.edit("[limits]", "[tokens]\nlifetime = \"1m\"\n\n[limits]"), "config.reloaded", "")
+        .await;
+    assert_eq!(tokens_of_three_calls().0, "3\n");
 }
 
 /// One client, one method: bound to its own certificate, good with it, no good with another.

@@ -2,6 +2,7 @@
 
 mod clients;
 mod openssl;
+pub(crate) mod page;
 mod provider;
 mod refused;
 mod rig;
