@@ -257,7 +257,7 @@ pub(crate) fn blocks(page: &str) -> Vec<Block> {
     found
 }
 
-/// The pages of the house: Markdown at the root, in `docs/`, beside certificates and benches.
+/// The pages of the house: Markdown at the root, in `docs/`, beside certificates, benches and the files of deployments.
 pub(crate) fn pages() -> Vec<String> {
     let mut pages: Vec<String> = files("docs").into_iter().filter(|file| file.ends_with(".md")).collect();
     for entry in fs::read_dir(root()).unwrap() {
@@ -266,7 +266,7 @@ pub(crate) fn pages() -> Vec<String> {
             pages.push(named_from_root(&path));
         }
     }
-    pages.extend(["benches/README.md", "certs/README.md"].map(str::to_owned));
+    pages.extend(["benches/README.md", "certs/README.md", "deploy/README.md"].map(str::to_owned));
     pages.sort();
     pages
 }

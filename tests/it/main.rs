@@ -5,6 +5,7 @@ mod admin;
 mod conformance_table;
 mod dependencies;
 mod deploy;
+mod deployments;
 mod documents;
 mod foreign;
 mod golden;

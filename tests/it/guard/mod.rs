@@ -3,4 +3,4 @@
 mod gateways;
 mod istio;
 mod question;
-mod rig;
+pub(crate) mod rig;

@@ -222,7 +222,7 @@ impl Ask<'_> {
 }
 
 /// A server whose issuer is where it listens.
-pub(super) fn issuer() -> (Site, Process, String) {
+pub(crate) fn issuer() -> (Site, Process, String) {
     let site = Site::new();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let issuer = format!("https://localhost:{}", socket.local_addr().unwrap().port());
@@ -235,7 +235,7 @@ pub(super) fn issuer() -> (Site, Process, String) {
 }
 
 /// A guard on `guard.toml` of this folder.
-pub(super) fn start_guard(site: &Site) -> Process {
+pub(crate) fn start_guard(site: &Site) -> Process {
     let guard = || {
         let mut command = certbind();
         command.arg("guard").arg("--config").arg(site.path("guard.toml"));

@@ -2,7 +2,7 @@
 //! not needed, and the configurations in them are ones that the program takes.
 
 pub(crate) mod read;
-mod volumes;
+pub(crate) mod volumes;
 
 use std::fs;
 

@@ -12,13 +12,13 @@ use crate::house;
 const PACKAGES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/manifests-1");
 
 /// A document of a file.
-pub(super) struct Document {
-    pub(super) file: String,
-    pub(super) is: Value,
+pub(crate) struct Document {
+    pub(crate) file: String,
+    pub(crate) is: Value,
 }
 
 /// All of them, read once and held against the schemas of their kinds by `read.py`.
-pub(super) static DOCUMENTS: LazyLock<Vec<Document>> = LazyLock::new(|| {
+pub(crate) static DOCUMENTS: LazyLock<Vec<Document>> = LazyLock::new(|| {
     let python = Path::new(PACKAGES).join("bin/python");
     assert!(python.exists(), "{} is not there: scripts/test installs it", python.display());
     let files = ["deploy/kubernetes", "deploy/istio"].iter().flat_map(|folder| house::files(folder));
@@ -58,26 +58,26 @@ pub(crate) fn merged_into(filter: &str, file: &str) -> Value {
 }
 
 /// Those of a kind.
-pub(super) fn of_kind(kind: &str) -> impl Iterator<Item = &'static Document> {
+pub(crate) fn of_kind(kind: &str) -> impl Iterator<Item = &'static Document> {
     DOCUMENTS.iter().filter(move |document| document.is["kind"] == kind)
 }
 
 /// The one that has this kind and name, in this file if there are two: some files are ways to do the same.
-pub(super) fn named(kind: &str, name: &str, file: &str) -> Option<&'static Document> {
+pub(crate) fn named(kind: &str, name: &str, file: &str) -> Option<&'static Document> {
     let all: Vec<_> = of_kind(kind).filter(|document| document.is["metadata"]["name"] == name).collect();
     all.iter().find(|document| document.file == file).or(all.first()).copied()
 }
 
 /// A workload: the pods that a document makes.
-pub(super) struct Workload {
-    pub(super) file: &'static str,
-    pub(super) labels: &'static Value,
-    pub(super) pod: &'static Value,
+pub(crate) struct Workload {
+    pub(crate) file: &'static str,
+    pub(crate) labels: &'static Value,
+    pub(crate) pod: &'static Value,
     claims: &'static Value,
 }
 
 /// All of them.
-pub(super) fn workloads() -> Vec<Workload> {
+pub(crate) fn workloads() -> Vec<Workload> {
     let of = |document: &'static Document| {
         let template = document.is.pointer("/spec/template")?;
         let (labels, pod) = (&template["metadata"]["labels"], &template["spec"]);
@@ -87,12 +87,12 @@ pub(super) fn workloads() -> Vec<Workload> {
 }
 
 impl Workload {
-    pub(super) fn containers(&self) -> impl Iterator<Item = &'static Value> {
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &'static Value> {
         list(&self.pod["initContainers"]).chain(list(&self.pod["containers"]))
     }
 
     /// A volume by its name: its own, or one that is claimed for each pod.
-    pub(super) fn volume(&self, name: &Value) -> Option<&'static Value> {
+    pub(crate) fn volume(&self, name: &Value) -> Option<&'static Value> {
         let mut claims = list(self.claims);
         let own = list(&self.pod["volumes"]).find(|volume| volume["name"] == *name);
         own.or_else(|| claims.find(|claim| claim["metadata"]["name"] == *name))
@@ -100,16 +100,16 @@ impl Workload {
 }
 
 /// The ports of a container.
-pub(super) fn ports(container: &'static Value) -> impl Iterator<Item = &'static Value> {
+pub(crate) fn ports(container: &'static Value) -> impl Iterator<Item = &'static Value> {
     list(&container["ports"])
 }
 
 /// Whether a container runs certbind.
-pub(super) fn is_ours(container: &Value) -> bool {
+pub(crate) fn is_ours(container: &Value) -> bool {
     container["image"].as_str().unwrap().contains("/certbind:")
 }
 
 /// The elements of a list; none where there is none.
-pub(super) fn list(value: &'static Value) -> impl Iterator<Item = &'static Value> + Clone {
+pub(crate) fn list(value: &'static Value) -> impl Iterator<Item = &'static Value> + Clone {
     value.as_array().into_iter().flatten()
 }

@@ -26,7 +26,7 @@ const OF_CERTIFICATES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 type File = (String, Option<String>);
 
 /// Puts into a folder what a container sees.
-pub(super) fn fill(root: &Path, workload: &Workload, container: &'static Value) {
+pub(crate) fn fill(root: &Path, workload: &Workload, container: &'static Value) {
     let validity = Validity::days_from(SystemClock.now().unix() - 3600, 30);
     let ca = Issuer::root("CA", validity).unwrap();
     let certificate = named("Certificate", "certbind-server", workload.file).unwrap();
@@ -53,7 +53,7 @@ pub(super) fn fill(root: &Path, workload: &Workload, container: &'static Value) 
 }
 
 /// The files in a volume; fails when nobody makes it.
-pub(super) fn contents(volume: &'static Value, file: &str) -> Vec<File> {
+pub(crate) fn contents(volume: &'static Value, file: &str) -> Vec<File> {
     let (kind, name, all) = match (volume.pointer("/configMap/name"), volume.pointer("/secret/secretName")) {
         (Some(name), _) => ("configMap", name, of_config_map(name.as_str().unwrap(), file)),
         (_, Some(name)) => {
