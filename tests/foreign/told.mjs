@@ -11,6 +11,8 @@ export const key = env.CERTBIND_KEY
 export const assertionKey = env.ASSERTION_KEY
 export const alg = env.ASSERTION_ALG
 export const api = env.API
+export const resource = env.RESOURCE
+export const resourceServer = { cert: env.RESOURCE_SERVER_CERT, key: env.RESOURCE_SERVER_KEY }
 
 /** Calls the API once more with the thief's certificate, and prints one line of JSON. */
 export async function tell(tokenEndpoint, token, answer) {

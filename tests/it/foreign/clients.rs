@@ -1,6 +1,7 @@
 //! Each client gets a bound token by each method that it supports, and calls the API; with its token nobody else does.
 
 use certbind::cli::dev::setup::DevClient;
+use serde_json::{Value, json};
 
 use super::rig::{Shape, Town, run, thumbprint};
 use crate::process::rig::output;
@@ -55,6 +56,25 @@ async fn rfc6749_5_2_every_foreign_client_says_invalid_client_when_the_certifica
         said if said.contains("invalid_client") => Ok(()),
         said => Err(format!("{script}: {said}")),
     });
+}
+
+/// Somebody else's resource server: checks the token by the published keys, asks about it plain and signed, and learns that its
+/// client took it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc7662_2_oauth4webapi_and_jose_check_a_token_ask_about_it_and_take_it_back() {
+    let town = Town::start(Shape::TwoListeners).await;
+    let billing = town.client("billing");
+    let (stdout, stderr, status) = output(&mut town.command("oauth4webapi-asks.mjs", &billing));
+    assert!(status.success(), "{stderr}");
+    let said: Value = serde_json::from_str(&stdout).unwrap();
+    for (answer, active) in [("before", true), ("signed", true), ("after", false)] {
+        assert_eq!(said[answer]["active"], active, "{answer}: {said}");
+    }
+    let bound = json!({ "x5t#S256": thumbprint(&billing.cert) });
+    for answer in ["claims", "before", "signed"] {
+        assert_eq!((&said[answer]["cnf"], &said[answer]["jti"]), (&bound, &said["claims"]["jti"]), "{answer}: {said}");
+    }
+    assert_eq!(said["after"], json!({ "active": false }));
 }
 
 /// A client that renews a minute before the end has no use for a token of a minute.

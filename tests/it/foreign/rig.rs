@@ -101,7 +101,9 @@ impl Town {
         command.env("CERTBIND_CERT", &client.cert).env("CERTBIND_KEY", &client.key);
         command.env("THIEF_CERT", site.path("clients/thief.pem")).env("THIEF_KEY", site.path("clients/thief.key"));
         command.env("TOKEN_ENDPOINT", self.token_endpoint());
-        command.env("API", format!("{}/payments", self.setup.resource()));
+        command.env("API", format!("{}/payments", self.setup.resource())).env("RESOURCE", self.setup.resource());
+        command.env("RESOURCE_SERVER_CERT", site.path("clients/api.pem"));
+        command.env("RESOURCE_SERVER_KEY", site.path("clients/api.key"));
         if let (Some(key), Some(alg)) = (&client.assertion_key, client.alg) {
             command.env("ASSERTION_KEY", key).env("ASSERTION_ALG", alg);
         }
