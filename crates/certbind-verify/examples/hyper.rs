@@ -4,14 +4,15 @@
 //!     127.0.0.1:8444 server.pem server.key https://localhost:8443 https://localhost:8444 ca.pem`
 //!
 //! Three things make the binding hold (RFC 8705 §3):
-//! 1. TLS asks for a client certificate and has its possession proved ([`AnyCertificate`]).
-//! 2. Its thumbprint is taken from this very connection, never from a header ([`certificate_of`]).
+//! 1. TLS asks for a client certificate and has its possession proved ([`tls::config`]).
+//! 2. Its thumbprint is taken from this very connection, never from a header ([`tls::certificate_of`]).
 //! 3. Each request is verified, also on a connection that has been open for an hour ([`answer`]).
+
+pub(crate) mod tls;
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier};
@@ -23,19 +24,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::NoServerSessionStorage;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-
-/// The most time for a handshake, and for the header of a request.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -43,106 +34,29 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [address, chain, key, issuer, audience, ca] = arguments.as_slice() else {
         return Err("usage: hyper ADDRESS CERTIFICATE KEY ISSUER AUDIENCE ISSUER_CA".into());
     };
-    let tls =
-        tls(CertificateDer::pem_file_iter(chain)?.collect::<Result<_, _>>()?, PrivateKeyDer::from_pem_file(key)?)?;
-    let roots = CertificateDer::pem_file_iter(ca)?.collect::<Result<_, _>>()?;
     // The issuer stands next door here; for one in the internet it is AddressPolicy::PublicOnly.
-    let fetch = fetch::Settings::new(roots, AddressPolicy::AllowPrivate);
+    let fetch = fetch::Settings::new(tls::certificates(ca)?, AddressPolicy::AllowPrivate);
     let verifier = OnlineVerifier::new(Settings::new(issuer, audience), fetch)?;
-    serve(TcpListener::bind(address).await?, tls, verifier).await;
+    serve(TcpListener::bind(address).await?, tls::from_files(chain, key)?, verifier).await;
     Ok(())
 }
 
-/// TLS that asks for a client certificate and goes on without one, so that such a client gets an answer it can read.
-pub(crate) fn tls(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(Arc::new(AnyCertificate(provider)))
-        .with_single_cert(chain, key)?;
-    // A resumed session carries the certificate of its first handshake, unproved; so none is resumed.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(config)
-}
-
-/// Takes any certificate whose private key the client proves to have.
-///
-/// That is enough for the binding: the issuer looked at chain, validity and revocation when it bound the token, and the
-/// token names exactly one certificate (RFC 8705 §6.2). A certificate that nobody vouches for opens no door by itself.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ClientCertVerifier for AnyCertificate {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    /// Names no authority: a client with a self-signed certificate would keep it back.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Serves until the process ends. A real service also caps the number of connections.
+/// Serves until the process ends.
 pub(crate) async fn serve(listener: TcpListener, tls: ServerConfig, verifier: OnlineVerifier) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     loop {
-        match listener.accept().await {
-            Ok((tcp, _)) => drop(tokio::spawn(connection(acceptor.clone(), tcp, verifier.clone()))),
-            // Out of file descriptors, mostly: others will be given back soon.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
+        let tcp = tls::next(&listener).await;
+        tokio::spawn(connection(acceptor.clone(), tcp, verifier.clone()));
     }
 }
 
 async fn connection(acceptor: TlsAcceptor, tcp: TcpStream, verifier: OnlineVerifier) {
-    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(tcp)).await else { return };
-    let certificate = certificate_of(&stream);
+    let Some(stream) = tls::accept(&acceptor, tcp).await else { return };
+    let certificate = tls::certificate_of(&stream);
     let service = service_fn(|request| answer(&verifier, certificate, request));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    http.timer(TokioTimer::new()).header_read_timeout(tls::PATIENCE);
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
-}
-
-/// The thumbprint of the leaf that the client proved on this connection.
-fn certificate_of(stream: &TlsStream<TcpStream>) -> Option<Thumbprint> {
-    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
-    Some(Thumbprint::of_der(leaf))
 }
 
 async fn answer(

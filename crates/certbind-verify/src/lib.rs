@@ -35,6 +35,8 @@ pub mod fetch;
 mod keys;
 mod memory;
 mod revocations;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 #[cfg(test)]
 mod tests;
