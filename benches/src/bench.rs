@@ -2,6 +2,7 @@
 
 mod figures;
 mod flatness;
+mod guards;
 mod jtis;
 mod load;
 mod measure;
@@ -19,13 +20,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::flatness::Growth;
+use crate::guards::Guards;
 use crate::measure::{Contender, measure, weigh};
 use crate::meter::Meter;
 use crate::options::{Options, Subject};
 use crate::process::Cores;
 use crate::report::{Comparison, Report};
 use crate::server::Server;
-use crate::setup::Setup;
+use crate::setup::{Place, Setup};
 
 /// Clients of `tls_client_auth` that are registered for the ordinary modes.
 const CLIENTS: usize = 10;
@@ -65,7 +67,7 @@ async fn bench(options: &Options, cores: Cores, dir: &Path) -> anyhow::Result<Re
             println!("{text}")
         }
     };
-    let setup = Setup::make(dir, CLIENTS)?;
+    let setup = Setup::make(dir, CLIENTS, Place::Named)?;
     let meter = Meter::start(cores, dir)?;
     let mut report = Report::new(cores, pace);
     talk(&report.heading());
@@ -74,14 +76,23 @@ async fn bench(options: &Options, cores: Cores, dir: &Path) -> anyhow::Result<Re
     for subject in options.subjects() {
         servers.push(Server::start(subject, &options.program(subject)?, cores, &setup).await?);
     }
-    let contender = |server| Contender { name: Server::subject(server).name(), server, setup: &setup };
-    let contenders: Vec<_> = servers.iter().map(contender).collect();
-
-    for contender in &contenders {
-        report.memory.push(weigh(*contender).await?);
+    for server in &servers {
+        report.memory.push(weigh(server.subject().name(), server, &setup).await?);
     }
-    for mode in options.modes() {
-        let comparison = Comparison::new(mode, measure(mode, &contenders, &meter, pace).await?);
+    let modes = options.modes();
+    let guards = match modes.iter().any(|mode| mode.question().is_some()) {
+        true => Some(Guards::start(options, cores, dir).await?),
+        false => None,
+    };
+    for mode in modes {
+        let contenders = match (mode.question(), &guards) {
+            (Some(question), Some(guards)) => guards.contenders(question),
+            _ => servers
+                .iter()
+                .map(|server| Contender::token_server(server.subject().name(), mode, server, &setup))
+                .collect(),
+        };
+        let comparison = Comparison::new(mode, measure(&contenders, &meter, pace).await?);
         talk(&report::mode(&comparison));
         report.modes.push(comparison);
     }

@@ -12,7 +12,7 @@ use crate::options::{Pace, Subject};
 use crate::process::Cores;
 use crate::scenario::Mode;
 use crate::server::Server;
-use crate::setup::Setup;
+use crate::setup::{Place, Setup};
 
 /// One thing that grows.
 #[derive(Serialize)]
@@ -88,8 +88,8 @@ impl Growth {
         for size in self.sizes() {
             started.push(start(size, program, cores).await?);
         }
-        let contenders: Vec<_> = started.iter().map(Started::contender).collect();
-        let series = measure(self.mode(), &contenders, meter, pace).await?;
+        let contenders: Vec<_> = started.iter().map(|started| started.contender(self.mode())).collect();
+        let series = measure(&contenders, meter, pace).await?;
         let ratios: Vec<_> = series.iter().map(|of| Ratio::of(&series[0], of)).collect();
         let steps = started.iter().zip(series).zip(ratios).map(|((started, series), ratio)| Step {
             series,
@@ -110,14 +110,14 @@ struct Started {
 }
 
 impl Started {
-    const fn contender(&self) -> Contender<'_> {
-        Contender { name: self.name, server: &self.server, setup: &self.setup }
+    fn contender(&self, mode: Mode) -> Contender<'_> {
+        Contender::token_server(self.name, mode, &self.server, &self.setup)
     }
 }
 
 async fn start(size: &Size, program: &Path, cores: Cores) -> anyhow::Result<Started> {
     let dir = tempfile::Builder::new().prefix("certbind-bench-").tempdir()?;
-    let setup = Setup::make(dir.path(), size.clients)?;
+    let setup = Setup::make(dir.path(), size.clients, Place::Named)?;
     if size.jtis > 0 {
         jtis::fill(&setup.data_dir(), size.jtis).await?;
     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,11 +15,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{SupportedKxGroup, aws_lc_rs::default_provider};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::LocalSet;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 /// A server that does not answer for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,12 +26,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection gives up after so many errors in one run.
 const MOST_ERRORS: u64 = 10;
 
-/// A peer with its certificate, ready to connect.
+/// A peer that is ready to connect.
 #[derive(Clone)]
-pub(crate) struct Peer {
-    address: SocketAddr,
-    connector: TlsConnector,
+pub(crate) enum Peer {
+    /// A client with its certificate.
+    Client { address: SocketAddr, connector: TlsConnector },
+    /// A proxy that asks over a Unix socket.
+    Proxy(Rc<Path>),
 }
+
+/// What requests are sent over.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 impl Peer {
     /// Offers this group for the key exchange and no other. Never resumes.
@@ -49,27 +56,33 @@ impl Peer {
             .with_client_auth_cert(identity.chain().to_vec(), identity.key())?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::disabled();
-        Ok(Self { address, connector: TlsConnector::from(Arc::new(config)) })
+        Ok(Self::Client { address, connector: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// A connection with the handshake behind it.
+    /// A connection with the handshake behind it, if there is one.
     pub(crate) async fn connect(&self) -> io::Result<Connection> {
-        let stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-        Ok(Connection { stream: self.connector.connect(name, stream).await?, buffer: Vec::with_capacity(8192) })
+        let stream: Box<dyn Stream> = match self {
+            Self::Client { address, connector } => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+                Box::new(connector.connect(name, stream).await?)
+            }
+            Self::Proxy(socket) => Box::new(UnixStream::connect(socket).await?),
+        };
+        Ok(Connection { stream, buffer: Vec::with_capacity(8192) })
     }
 }
 
 /// An open connection.
 pub(crate) struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    /// Sends a request, reads its whole response, and wants a 200.
-    pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<()> {
+    /// Sends a request, reads its whole response, and wants a 200. Gives the body.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<&[u8]> {
         self.stream.write_all(request).await?;
         self.stream.flush().await?;
         self.buffer.clear();
@@ -87,7 +100,7 @@ impl Connection {
                         + text.lines().last().unwrap_or_default()
                 );
             }
-            return Ok(());
+            return Ok(&self.buffer[response.body..]);
         }
     }
 
@@ -99,6 +112,8 @@ impl Connection {
 #[derive(Debug, PartialEq, Eq)]
 struct Parsed {
     status: u16,
+    /// Where its body begins.
+    body: usize,
 }
 
 /// The response, once all of it is there.
@@ -112,7 +127,8 @@ fn parse_response(bytes: &[u8]) -> anyhow::Result<Option<Parsed>> {
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
     });
     let (Some(status), Some(length)) = (status, length) else { bail!("not a response of known length: {head}") };
-    Ok((bytes.len() >= end + 4 + length).then_some(Parsed { status }))
+    let body = end + 4;
+    Ok((bytes.len() >= body + length).then_some(Parsed { status, body }))
 }
 
 /// Finished requests, handed out one after another.
@@ -295,7 +311,7 @@ mod tests {
         for length in 0..whole.len() {
             assert_eq!(parse_response(&whole[..length]).unwrap(), None, "{length}");
         }
-        assert_eq!(parse_response(whole).unwrap(), Some(Parsed { status: 200 }));
+        assert_eq!(parse_response(whole).unwrap(), Some(Parsed { status: 200, body: whole.len() - 4 }));
     }
 
     #[test]

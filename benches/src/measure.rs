@@ -1,13 +1,15 @@
 //! Runs load against servers and turns what was seen into figures.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::figures::{Figures, median, percentile_us, range};
-use crate::load::{self, Connection, Outcome, Peer};
+use crate::load::{self, Connection, Outcome, Peer, Plan};
 use crate::meter::Meter;
 use crate::options::Pace;
+use crate::process::Process;
 use crate::scenario::{Load, Mode, get};
 use crate::server::Server;
 use crate::setup::Setup;
@@ -18,12 +20,25 @@ const IDLE_CONNECTIONS: usize = 1000;
 /// A warm-up is given assertions for so many requests a second: more than any server here answers.
 const MOST_PER_SECOND: f64 = 15_000.0;
 
-/// A server with the files that belong to it.
-#[derive(Clone, Copy)]
+/// A process that is measured, and the load that is made for it.
 pub(crate) struct Contender<'a> {
     pub(crate) name: &'static str,
-    pub(crate) server: &'a Server,
-    pub(crate) setup: &'a Setup,
+    pub(crate) process: &'a Process,
+    pub(crate) plan: Box<Planner<'a>>,
+}
+
+/// Makes as much load as is wanted.
+type Planner<'a> = dyn Fn(Pace, Load) -> Planned<'a> + 'a;
+
+/// The load, once it is made.
+pub(crate) type Planned<'a> = Pin<Box<dyn Future<Output = anyhow::Result<Plan>> + 'a>>;
+
+impl<'a> Contender<'a> {
+    /// A server that is asked for tokens.
+    pub(crate) fn token_server(name: &'static str, mode: Mode, server: &'a Server, setup: &'a Setup) -> Self {
+        let plan = move |pace, load| -> Planned<'a> { Box::pin(async move { mode.plan(setup, server, pace, load) }) };
+        Self { name, process: server.process(), plan: Box::new(plan) }
+    }
 }
 
 /// The runs of one mode on one server.
@@ -53,18 +68,13 @@ pub(crate) struct Memory {
     pub(crate) after_load_mib: Option<f64>,
 }
 
-/// Measures one mode. The contenders take turns, so that they share good and bad minutes of the machine.
-pub(crate) async fn measure(
-    mode: Mode,
-    contenders: &[Contender<'_>],
-    meter: &Meter,
-    pace: Pace,
-) -> anyhow::Result<Vec<Series>> {
+/// Measures each contender. They take turns, so that all share good and bad minutes of the machine.
+pub(crate) async fn measure(contenders: &[Contender<'_>], meter: &Meter, pace: Pace) -> anyhow::Result<Vec<Series>> {
     let mut runs = vec![Vec::new(); contenders.len()];
     let mut first_errors = vec![None; contenders.len()];
     for _ in 0..pace.runs {
         for (index, contender) in contenders.iter().enumerate() {
-            let (figures, error) = run(mode, *contender, meter, pace).await?;
+            let (figures, error) = run(contender, meter, pace).await?;
             runs[index].push(figures);
             first_errors[index] = first_errors[index].take().or(error);
         }
@@ -90,18 +100,12 @@ impl Ratio {
 }
 
 /// One run, after a warm-up.
-async fn run(
-    mode: Mode,
-    contender: Contender<'_>,
-    meter: &Meter,
-    pace: Pace,
-) -> anyhow::Result<(Figures, Option<String>)> {
-    let Contender { server, setup, .. } = contender;
-    let probe = || Ok((server.process().cpu()?, Instant::now()));
+async fn run(contender: &Contender<'_>, meter: &Meter, pace: Pace) -> anyhow::Result<(Figures, Option<String>)> {
+    let probe = || Ok((contender.process.cpu()?, Instant::now()));
     let expected = Load { rate: MOST_PER_SECOND, duration: pace.warmup };
-    let (warm, ..) = load::run(&mode.plan(setup, server, pace, expected)?, probe).await?;
+    let (warm, ..) = load::run(&(contender.plan)(pace, expected).await?, probe).await?;
     let expected = Load { rate: rate(&warm), duration: pace.run };
-    let (outcome, before, after) = load::run(&mode.plan(setup, server, pace, expected)?, probe).await?;
+    let (outcome, before, after) = load::run(&(contender.plan)(pace, expected).await?, probe).await?;
     let v_us = meter.between(before.1, after.1);
     let errors = warm.errors + outcome.errors;
     let figures = figures(&outcome, after.0 - before.0, v_us, errors);
@@ -129,8 +133,7 @@ fn rate(outcome: &Outcome) -> f64 {
 }
 
 /// Weighs a server that has just started: alone, and with connections that were used once and are idle.
-pub(crate) async fn weigh(contender: Contender<'_>) -> anyhow::Result<Memory> {
-    let Contender { name, server, setup } = contender;
+pub(crate) async fn weigh(name: &'static str, server: &Server, setup: &Setup) -> anyhow::Result<Memory> {
     let at_start = server.process().memory()? as f64;
     let peer = Mode::Certificate.peer(setup, server)?;
     let idle = open_idle(&peer).await?;

@@ -29,11 +29,40 @@ pub(crate) enum Mode {
     HandshakeX25519,
     /// GET of the metadata over kept connections.
     Document,
+    /// The guard is asked about tokens that it knows.
+    GuardRemembered,
+    /// The guard is asked about tokens that it never saw.
+    GuardFresh,
+}
+
+/// What a guard is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    Remembered,
+    Fresh,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Assertion, Self::Certificate, Self::HandshakeHybrid, Self::HandshakeX25519, Self::Document];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Assertion,
+        Self::Certificate,
+        Self::HandshakeHybrid,
+        Self::HandshakeX25519,
+        Self::Document,
+        Self::GuardRemembered,
+        Self::GuardFresh,
+    ];
+
+    /// What a guard is asked; nothing where a server is.
+    pub(crate) const fn question(self) -> Option<Question> {
+        match self {
+            Self::GuardRemembered => Some(Question::Remembered),
+            Self::GuardFresh => Some(Question::Fresh),
+            Self::Assertion | Self::Certificate | Self::HandshakeHybrid | Self::HandshakeX25519 | Self::Document => {
+                None
+            }
+        }
+    }
 
     pub(crate) const fn title(self) -> &'static str {
         match self {
@@ -42,6 +71,8 @@ impl Mode {
             Self::HandshakeHybrid => "certificate, full handshake each, X25519MLKEM768",
             Self::HandshakeX25519 => "certificate, full handshake each, X25519",
             Self::Document => "GET of a static document",
+            Self::GuardRemembered => "guard over a Unix socket, token remembered",
+            Self::GuardFresh => "guard over a Unix socket, token fresh",
         }
     }
 
@@ -53,20 +84,22 @@ impl Mode {
             Self::HandshakeHybrid => (7.0, 6.0),
             Self::HandshakeX25519 => (6.5, 5.1),
             Self::Document => (0.2, 0.2),
+            Self::GuardRemembered => (0.15, 0.15),
+            Self::GuardFresh => (1.7, 1.7),
         }
     }
 
     const fn lifetime(self) -> Lifetime {
         match self {
-            Self::Assertion | Self::Certificate | Self::Document => Lifetime::Kept,
             Self::HandshakeHybrid | Self::HandshakeX25519 => Lifetime::OneRequest,
+            _ => Lifetime::Kept,
         }
     }
 
     fn group(self) -> &'static dyn SupportedKxGroup {
         match self {
             Self::HandshakeX25519 => kx_group::X25519,
-            Self::Assertion | Self::Certificate | Self::HandshakeHybrid | Self::Document => kx_group::X25519MLKEM768,
+            _ => kx_group::X25519MLKEM768,
         }
     }
 
@@ -90,6 +123,7 @@ impl Mode {
                 Requests::repeated(setup.certificate_requests())
             }
             Self::Document => Requests::repeated(vec![get("/.well-known/oauth-authorization-server")]),
+            Self::GuardRemembered | Self::GuardFresh => anyhow::bail!("a server is no guard"),
         };
         Ok(Plan {
             peer: self.peer(setup, server)?,

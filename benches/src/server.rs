@@ -72,7 +72,7 @@ impl Server {
         loop {
             self.process.check()?;
             match peer.connect().await {
-                Ok(mut connection) => return connection.exchange(&request).await,
+                Ok(mut connection) => return connection.exchange(&request).await.map(drop),
                 Err(error) if start.elapsed() > START => return Err(error).context("the server is not ready"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }

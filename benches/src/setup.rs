@@ -18,6 +18,8 @@ use crate::scenario::{by_assertion, by_certificate};
 pub(crate) const HOST: &str = "auth.example.com";
 /// What tokens and assertions call it.
 pub(crate) const ISSUER: &str = "https://auth.example.com";
+/// The resource that tokens are for.
+pub(crate) const AUDIENCE: &str = "https://api.example.com";
 /// The client of `private_key_jwt`.
 pub(crate) const ASSERTION_CLIENT: &str = "batch";
 /// The clients of `tls_client_auth` begin with this, and all show the same certificate.
@@ -34,11 +36,21 @@ pub(crate) struct Setup {
     /// The constant part of every assertion, encoded.
     header: String,
     certificate_clients: usize,
+    place: Place,
+}
+
+/// Where the issuer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Behind a name that nobody looks up.
+    Named,
+    /// Where it listens: somebody gets its keys.
+    Here,
 }
 
 impl Setup {
     /// Makes everything anew in an empty folder, with so many clients of `tls_client_auth`.
-    pub(crate) fn make(dir: &Path, certificate_clients: usize) -> anyhow::Result<Self> {
+    pub(crate) fn make(dir: &Path, certificate_clients: usize, place: Place) -> anyhow::Result<Self> {
         let pki = DevPki::generate(Validity::days_from(unix_seconds().cast_signed() - 3600, 30))?;
         pki.write_to(dir)?;
         let assertion_key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
@@ -49,10 +61,19 @@ impl Setup {
             assertion_key,
             header: URL_SAFE_NO_PAD.encode(header),
             certificate_clients,
+            place,
         };
         setup.write_clients()?;
         fs::write(setup.assertion_key_file(), setup.assertion_key.public_key())?;
         Ok(setup)
+    }
+
+    /// The issuer that listens there.
+    pub(crate) fn issuer(&self, address: SocketAddr) -> String {
+        match self.place {
+            Place::Named => ISSUER.to_owned(),
+            Place::Here => format!("https://localhost:{}", address.port()),
+        }
     }
 
     /// A file in its folder.
@@ -73,8 +94,9 @@ impl Setup {
     /// Writes the configuration of certbind, all of it at its defaults that can be, and gives its path.
     pub(crate) fn write_config(&self, address: SocketAddr) -> anyhow::Result<PathBuf> {
         let path = self.file("certbind.toml");
+        let issuer = self.issuer(address);
         let text = format!(
-            r#"issuer = "{ISSUER}"
+            r#"issuer = "{issuer}"
 data_dir = "data"
 
 [listen.mtls]
@@ -180,7 +202,7 @@ mod tests {
     #[test]
     fn the_clients_in_use_are_spread_over_all_registered_ones() {
         let dir = tempfile::tempdir().unwrap();
-        let setup = Setup::make(dir.path(), 3000).unwrap();
+        let setup = Setup::make(dir.path(), 3000, Place::Named).unwrap();
         let requests: HashSet<_> = setup.certificate_requests().into_iter().collect();
         assert_eq!(requests.len(), CLIENTS_IN_USE);
         let last = certificate_client(3 * (CLIENTS_IN_USE - 1));
@@ -191,7 +213,7 @@ mod tests {
     #[test]
     fn no_two_assertions_are_alike() {
         let dir = tempfile::tempdir().unwrap();
-        let setup = Setup::make(dir.path(), 1).unwrap();
+        let setup = Setup::make(dir.path(), 1, Place::Named).unwrap();
         let requests: HashSet<_> = setup.assertion_requests(50).unwrap().into_iter().collect();
         assert_eq!(requests.len(), 50);
     }
