@@ -9,12 +9,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-/// The name under which requests are counted that may go on.
+/// The names under which requests are counted that may go on, and those that may not.
 const ALLOWED: &str = "allowed";
+const DENIED: &str = "denied";
 
 /// Every metric of the guard.
 pub struct Metrics {
     registry: Registry,
+    allowed: Counter,
     requests: Family<Verdict, Counter>,
     duration: Histogram,
 }
@@ -27,20 +29,24 @@ struct Verdict {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let (mut registry, requests) = (Registry::with_prefix("certbind"), Family::default());
+        let (mut registry, requests) = (Registry::with_prefix("certbind"), Family::<Verdict, Counter>::default());
         // From 10 µs, which a remembered token takes, to 3 s, when keys are waited for.
         let duration = Histogram::new(exponential_buckets(0.00001, 2.0, 19));
         registry.register("guard_requests", "Requests that a proxy asked about", requests.clone());
         registry.register("guard_decision_duration_seconds", "How long a verdict took", duration.clone());
-        Self { registry, requests, duration }
+        let allowed = Verdict { verdict: ALLOWED, reason: "" };
+        let allowed = requests.get_or_create_owned(&allowed);
+        Self { registry, allowed, requests, duration }
     }
 }
 
 impl Metrics {
     /// A request was decided: it may go on, or it may not for this reason.
     pub fn decided(&self, reason: Option<&'static str>, took: Duration) {
-        let verdict = if reason.is_none() { ALLOWED } else { "denied" };
-        self.requests.get_or_create(&Verdict { verdict, reason: reason.unwrap_or("") }).inc();
+        match reason {
+            None => self.allowed.inc(),
+            Some(reason) => self.requests.get_or_create(&Verdict { verdict: DENIED, reason }).inc(),
+        };
         self.duration.observe(took.as_secs_f64());
     }
 

@@ -133,14 +133,14 @@ const CHALLENGE: &str = "www-authenticate";
 pub struct Answered {
     /// Whether the request may go on.
     pub verdict: Verdict,
-    /// The id by which the audit log knows the question.
-    pub id: String,
+    /// The id by which the audit log knows a question that was denied.
+    id: Option<String>,
 }
 
 impl Answered {
     /// What the proxy is told beside the status: for the service if the request may go on, and otherwise for the client.
     fn headers(&self) -> Vec<(&'static str, String)> {
-        let id = (REQUEST_ID, self.id.clone());
+        let id = self.id.as_ref().map(|id| (REQUEST_ID, id.clone()));
         match &self.verdict {
             Verdict::Allowed(verified) => vec![
                 (CLIENT, verified.client_id().to_owned()),
@@ -149,9 +149,9 @@ impl Answered {
             ],
             Verdict::Denied(denied) => {
                 let challenge = denied.challenge().map(|challenge| (CHALLENGE, challenge.to_owned()));
-                challenge.into_iter().chain([id]).collect()
+                challenge.into_iter().chain(id).collect()
             }
-            Verdict::Refused(_) => vec![id],
+            Verdict::Refused(_) => id.into_iter().collect(),
         }
     }
 }
@@ -160,15 +160,16 @@ impl Guard {
     /// Decides about one request. Every denial leaves one audit event.
     pub async fn decide(&self, listener: &str, asked: Result<Asked<'_>, Unasked>) -> Answered {
         let (started, now) = (Instant::now(), self.clock.now());
-        let id = unguessable_id(&*self.entropy);
         let verdict = match &asked {
             Ok(asked) => self.judge(asked, now).await,
             Err(unasked) => Verdict::Refused(*unasked),
         };
         self.metrics.decided(verdict.reason(), started.elapsed());
-        if let Some(reason) = verdict.reason() {
+        let id = verdict.reason().map(|reason| {
+            let id = unguessable_id(&*self.entropy);
             self.record(reason, &id, listener, asked.as_ref().ok(), now);
-        }
+            id
+        });
         Answered { verdict, id }
     }
 

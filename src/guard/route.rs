@@ -3,6 +3,7 @@
 //! The guard sees the path before the service does. What the two could understand differently would let a request through a
 //! door that is guarded less than the one it enters.
 
+use certbind_proto::forwarded::plain;
 use certbind_verify::Demand;
 
 /// What a route demands of the requests that take it.
@@ -97,9 +98,8 @@ const OVERRIDES: [&str; 6] = [
 /// [`RouteFault::Ambiguous`].
 pub fn no_override<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), RouteFault> {
     let is_override = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        let plain = name.replace('_', "-");
-        OVERRIDES.contains(&plain.as_str()) || (plain != name && plain.starts_with("x-certbind-"))
+        let plain = plain(name);
+        OVERRIDES.contains(&&*plain) || (name.contains('_') && plain.starts_with("x-certbind-"))
     };
     if names.into_iter().any(is_override) { Err(RouteFault::Ambiguous) } else { Ok(()) }
 }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use hyper::header::{HOST, TRANSFER_ENCODING};
 use hyper::{Request, Version};
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::deadline::Pulse;
@@ -127,31 +128,32 @@ impl HeadWatch {
         if self.ended_after.is_some_and(|then| then != answered) {
             *self = Self::default();
         }
-        for byte in bytes {
-            if self.ended_after.is_some() {
-                return;
-            }
-            match *byte {
-                b'\n' if self.last_byte != b'\r' => *byte = SPOILT,
-                b'\n' if self.line_length > 1 => self.end_line(),
-                b'\n' if self.lines > 0 => {
+        let mut rest = bytes;
+        while self.ended_after.is_none() {
+            let (text, end) = rest.split_at_mut(memchr(b'\n', rest).unwrap_or(rest.len()));
+            self.extend_line(text);
+            let Some((line_feed, behind)) = end.split_first_mut() else { return };
+            match () {
+                () if self.last_byte != b'\r' => *line_feed = SPOILT,
+                () if self.line_length > 1 => self.end_line(),
+                () if self.lines > 0 => {
                     self.ended_after = Some(answered);
                     if self.framing_lines > 1 {
-                        *byte = SPOILT;
+                        *line_feed = SPOILT;
                     }
                 }
-                b'\n' => self.line_length = 0,
-                other => self.extend_line(other),
+                () => self.line_length = 0,
             }
-            self.last_byte = *byte;
+            self.last_byte = *line_feed;
+            rest = behind;
         }
     }
 
-    fn extend_line(&mut self, byte: u8) {
-        if let Some(place) = self.line.get_mut(self.line_length) {
-            *place = byte.to_ascii_lowercase();
-        }
-        self.line_length += 1;
+    fn extend_line(&mut self, text: &[u8]) {
+        let free = self.line.get_mut(self.line_length..).unwrap_or_default();
+        free.iter_mut().zip(text).for_each(|(place, byte)| *place = byte.to_ascii_lowercase());
+        self.line_length += text.len();
+        self.last_byte = text.last().copied().unwrap_or(self.last_byte);
     }
 
     fn end_line(&mut self) {

@@ -1,6 +1,6 @@
 //! Client certificates: DER in, the facts that checks ask for out (RFC 5280 §4.1, §4.2; RFC 8705 §2).
 //!
-//! A certificate is read once, when its connection begins. Reading proves nothing: trust, validity and names are checked
+//! A certificate is read once for a connection. Reading proves nothing: trust, validity and names are checked
 //! elsewhere, on every request.
 
 mod facts;
@@ -346,9 +346,10 @@ impl fmt::Debug for Certificate {
 #[derive(Clone, Debug)]
 pub struct PeerCert {
     chain: Vec<CertificateDer<'static>>,
-    leaf: Result<Certificate, CertFault>,
     thumbprint: Thumbprint,
-    digest: [u8; 32],
+    /// Read when it is first asked for: whoever holds tokens against a certificate needs no more than its thumbprint.
+    leaf: OnceLock<Result<Box<Certificate>, CertFault>>,
+    digest: OnceLock<[u8; 32]>,
     summary: OnceLock<Box<Summary>>,
 }
 
@@ -367,10 +368,8 @@ impl PeerCert {
     /// From the certificates of the handshake, leaf first; none when there is none.
     #[must_use]
     pub fn from_chain(chain: Vec<CertificateDer<'static>>) -> Option<Self> {
-        let leaf = chain.first()?;
-        let (leaf, thumbprint) = (Certificate::parse(leaf), Thumbprint::of_der(leaf));
-        let digest = digest_of(&chain);
-        Some(Self { chain, leaf, thumbprint, digest, summary: OnceLock::new() })
+        let thumbprint = Thumbprint::of_der(chain.first()?);
+        Some(Self { chain, thumbprint, leaf: OnceLock::new(), digest: OnceLock::new(), summary: OnceLock::new() })
     }
 
     /// Every certificate as it was presented, leaf first.
@@ -383,8 +382,8 @@ impl PeerCert {
     ///
     /// # Errors
     /// Why it could not be read. A token can still be bound to it.
-    pub const fn leaf(&self) -> Result<&Certificate, CertFault> {
-        match &self.leaf {
+    pub fn leaf(&self) -> Result<&Certificate, CertFault> {
+        match self.leaf.get_or_init(|| Certificate::parse(&self.chain[0]).map(Box::new)) {
             Ok(leaf) => Ok(leaf),
             Err(fault) => Err(*fault),
         }
@@ -410,8 +409,8 @@ impl PeerCert {
 
     /// SHA-256 over every certificate as it was presented: what a verdict about the chain is remembered by.
     #[must_use]
-    pub const fn digest(&self) -> &[u8; 32] {
-        &self.digest
+    pub fn digest(&self) -> &[u8; 32] {
+        self.digest.get_or_init(|| digest_of(&self.chain))
     }
 }
 

@@ -9,6 +9,7 @@ mod xfcc;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -167,7 +168,7 @@ impl ForwardedFault {
 /// # Errors
 /// [`ForwardedFault::OtherHeader`].
 pub fn none<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), ForwardedFault> {
-    let is_known = |name: &str| KNOWN.contains(&name.to_ascii_lowercase().replace('_', "-").as_str());
+    let is_known = |name: &str| KNOWN.contains(&&*plain(name));
     if names.into_iter().any(is_known) { Err(ForwardedFault::OtherHeader) } else { Ok(()) }
 }
 
@@ -211,14 +212,13 @@ impl Forwarding {
     ) -> Result<Option<Forwarded>, ForwardedFault> {
         let (mut value, mut chain) = (None, Vec::new());
         for (name, text) in headers {
-            let name = name.to_ascii_lowercase();
-            if name == self.header {
+            if name.eq_ignore_ascii_case(&self.header) {
                 if value.replace(text).is_some() {
                     return Err(ForwardedFault::Several);
                 }
-            } else if self.format == Format::Rfc9440 && name == CLIENT_CERT_CHAIN {
+            } else if self.format == Format::Rfc9440 && name.eq_ignore_ascii_case(CLIENT_CERT_CHAIN) {
                 chain.push(text);
-            } else if self.is_alike(&name) {
+            } else if self.is_alike(name) {
                 return Err(ForwardedFault::OtherHeader);
             }
         }
@@ -232,8 +232,8 @@ impl Forwarding {
 
     /// Whether a header says something of a certificate, or would if somebody on the way took `_` for `-`.
     fn is_alike(&self, name: &str) -> bool {
-        let name = name.replace('_', "-");
-        name == self.header || KNOWN.contains(&name.as_str())
+        let name = plain(name);
+        name == self.header || KNOWN.contains(&&*name)
     }
 
     fn parse(&self, value: &str, chain: &[&[u8]]) -> Result<Forwarded, ForwardedFault> {
@@ -245,6 +245,15 @@ impl Forwarding {
             Format::Traefik => value.split(',').map(base64_der).collect::<Result<_, _>>().and_then(peer),
             Format::Xfcc => xfcc::read(value),
         }
+    }
+}
+
+/// A name as those take it who look at neither case nor `_` for `-`. Most are so already.
+#[must_use]
+pub fn plain(name: &str) -> Cow<'_, str> {
+    match name.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'_') {
+        true => Cow::Owned(name.to_ascii_lowercase().replace('_', "-")),
+        false => Cow::Borrowed(name),
     }
 }
 

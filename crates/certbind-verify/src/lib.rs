@@ -185,14 +185,15 @@ impl Verifier {
     /// What holds for the token whoever presents it: signature and claims.
     fn read(&self, text: &str, now: Timestamp) -> Result<Arc<AccessToken>, Fault> {
         let Some(memory) = &self.memory else { return self.read_anew(text, now).map(|(token, _)| token) };
-        let known = self.keys.set(now).and_then(|keys| memory.find(text, &keys, now));
+        let name = memory::Name::of(text);
+        let known = self.keys.set(now).and_then(|keys| memory.find(&name, &keys, now));
         match known {
             // Nothing else that was checked can have become wrong since.
             Some(token) if token.is_expired(self.settings.clock_skew, now) => Err(TokenFault::Expired.into()),
             Some(token) => Ok(token),
             None => {
                 let (token, keys) = self.read_anew(text, now)?;
-                memory.remember(text, &token, &keys, now);
+                memory.remember(name, text.len(), &token, &keys, now);
                 Ok(token)
             }
         }

@@ -26,7 +26,8 @@ pub struct Memory {
 }
 
 /// What a token is remembered by: its SHA-256 hash. The token itself is not kept.
-type Name = [u8; 32];
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Name([u8; 32]);
 
 /// Two generations: what was used lately, and what was used before that. The older one goes as a whole.
 struct Shard {
@@ -38,7 +39,6 @@ struct Shard {
     bound: usize,
 }
 
-#[derive(Clone)]
 struct Known {
     token: Arc<AccessToken>,
     /// The keys by which it was found good. Others have not said so.
@@ -57,37 +57,43 @@ impl Memory {
         Self { shards: (0..SHARDS).map(|_| shard()).collect() }
     }
 
-    /// The token of this text, if these very keys have found it good at this time or before.
-    pub(crate) fn find(&self, text: &str, keys: &Arc<JwkSet>, now: Timestamp) -> Option<Arc<AccessToken>> {
-        let name = name_of(text);
-        let known = self.shard(&name).find(&name)?;
-        let is_by_these = Weak::ptr_eq(&known.keys, &Arc::downgrade(keys));
-        (is_by_these && now >= known.since).then_some(known.token)
+    /// The token of this name, if these very keys have found it good at this time or before.
+    pub(crate) fn find(&self, name: &Name, keys: &Arc<JwkSet>, now: Timestamp) -> Option<Arc<AccessToken>> {
+        let mut shard = self.shard(name);
+        let known = shard.find(name)?;
+        // The address is that of no other set: what is remembered keeps it from being used again.
+        let is_by_these = known.keys.as_ptr() == Arc::as_ptr(keys);
+        (is_by_these && now >= known.since).then(|| Arc::clone(&known.token))
     }
 
-    /// These keys have found the token of this text good.
-    pub(crate) fn remember(&self, text: &str, token: &Arc<AccessToken>, keys: &Arc<JwkSet>, now: Timestamp) {
-        let name = name_of(text);
+    /// These keys have found the token of this name good, whose text is so long.
+    pub(crate) fn remember(
+        &self,
+        name: Name,
+        length: usize,
+        token: &Arc<AccessToken>,
+        keys: &Arc<JwkSet>,
+        now: Timestamp,
+    ) {
         let known =
-            Known { token: Arc::clone(token), keys: Arc::downgrade(keys), since: now, weight: OVERHEAD + text.len() };
+            Known { token: Arc::clone(token), keys: Arc::downgrade(keys), since: now, weight: OVERHEAD + length };
         self.shard(&name).put(name, known);
     }
 
     fn shard(&self, name: &Name) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[usize::from(name[0]) % SHARDS];
+        let shard = &self.shards[usize::from(name.0[0]) % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Shard {
     /// What is used stays.
-    fn find(&mut self, name: &Name) -> Option<Known> {
-        if let Some(known) = self.young.get(name) {
-            return Some(known.clone());
+    fn find(&mut self, name: &Name) -> Option<&Known> {
+        if !self.young.contains_key(name) {
+            let known = self.old.remove(name)?;
+            self.put(*name, known);
         }
-        let known = self.old.remove(name)?;
-        self.put(*name, known.clone());
-        Some(known)
+        self.young.get(name)
     }
 
     fn put(&mut self, name: Name, known: Known) {
@@ -105,10 +111,12 @@ impl Shard {
     }
 }
 
-fn name_of(text: &str) -> Name {
-    let mut name = [0; 32];
-    name.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
-    name
+impl Name {
+    pub(crate) fn of(text: &str) -> Self {
+        let mut name = [0; 32];
+        name.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        Self(name)
+    }
 }
 
 impl fmt::Debug for Memory {
@@ -137,16 +145,24 @@ mod tests {
         })
     }
 
+    fn find(memory: &Memory, text: &str, keys: &Arc<JwkSet>, now: Timestamp) -> Option<Arc<AccessToken>> {
+        memory.find(&Name::of(text), keys, now)
+    }
+
+    fn remember(memory: &Memory, text: &str, token: &Arc<AccessToken>, keys: &Arc<JwkSet>, now: Timestamp) {
+        memory.remember(Name::of(text), text.len(), token, keys, now);
+    }
+
     #[test]
     fn it_knows_what_these_keys_said_from_then_on() {
         let memory = Memory::of_bytes(1 << 20);
         let (keys, others) = (Arc::new(JwkSet::default()), Arc::new(JwkSet::default()));
-        assert_eq!(memory.find("a", &keys, NOW), None);
-        memory.remember("a", &token("a"), &keys, NOW);
-        assert_eq!(memory.find("a", &keys, NOW), Some(token("a")));
-        assert_eq!(memory.find("b", &keys, NOW), None);
-        assert_eq!(memory.find("a", &others, NOW), None, "other keys may not know its key");
-        assert_eq!(memory.find("a", &keys, Timestamp::from_unix(NOW.unix() - 1)), None, "not yet valid then, maybe");
+        assert_eq!(find(&memory, "a", &keys, NOW), None);
+        remember(&memory, "a", &token("a"), &keys, NOW);
+        assert_eq!(find(&memory, "a", &keys, NOW), Some(token("a")));
+        assert_eq!(find(&memory, "b", &keys, NOW), None);
+        assert_eq!(find(&memory, "a", &others, NOW), None, "other keys may not know its key");
+        assert_eq!(find(&memory, "a", &keys, Timestamp::from_unix(NOW.unix() - 1)), None, "not yet valid then, maybe");
     }
 
     #[test]
@@ -154,16 +170,16 @@ mod tests {
         let bytes = 1 << 20;
         let memory = Memory::of_bytes(bytes);
         let keys = Arc::new(JwkSet::default());
-        memory.remember("used", &token("used"), &keys, NOW);
+        remember(&memory, "used", &token("used"), &keys, NOW);
         for n in 0..10_000 {
-            memory.remember(&format!("{n}"), &token("other"), &keys, NOW);
-            assert!(memory.find("used", &keys, NOW).is_some(), "{n}");
+            remember(&memory, &format!("{n}"), &token("other"), &keys, NOW);
+            assert!(find(&memory, "used", &keys, NOW).is_some(), "{n}");
         }
         let held: usize =
             memory.shards.iter().map(|shard| shard.lock().unwrap()).map(|s| s.young.len() + s.old.len()).sum();
         assert!((500..=bytes / OVERHEAD).contains(&held), "{held}");
         let huge = "x".repeat(bytes);
-        memory.remember(&huge, &token("huge"), &keys, NOW);
-        assert_eq!(memory.find(&huge, &keys, NOW), None);
+        remember(&memory, &huge, &token("huge"), &keys, NOW);
+        assert_eq!(find(&memory, &huge, &keys, NOW), None);
     }
 }

@@ -9,6 +9,7 @@ use crate::cert::{MAX_DER, PeerCert};
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
+const LINE_ENDS: [char; 2] = ['\n', '\r'];
 
 /// One certificate as percent-encoded PEM, without anything before or behind it. `+` stands for itself.
 ///
@@ -30,7 +31,7 @@ fn blocks(text: &str) -> Result<Vec<CertificateDer<'static>>, ForwardedFault> {
         return Err(ForwardedFault::TooLong);
     }
     let text = decode(text).ok_or(ForwardedFault::Malformed)?;
-    let (mut rest, mut blocks) = (text.trim_end_matches(['\n', '\r']), Vec::new());
+    let (mut rest, mut blocks) = (text.trim_end_matches(LINE_ENDS), Vec::new());
     while !rest.is_empty() {
         let (inside, behind) =
             rest.strip_prefix(BEGIN).and_then(|rest| rest.split_once(END)).ok_or(ForwardedFault::Malformed)?;
@@ -38,35 +39,28 @@ fn blocks(text: &str) -> Result<Vec<CertificateDer<'static>>, ForwardedFault> {
             return Err(ForwardedFault::TooLong);
         }
         blocks.push(der(inside)?);
-        rest = behind.trim_start_matches(['\n', '\r']);
+        rest = behind.trim_start_matches(LINE_ENDS);
     }
     Ok(blocks)
 }
 
 fn der(lines: &str) -> Result<CertificateDer<'static>, ForwardedFault> {
-    let base64: String = lines.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
+    let base64 = lines.split(LINE_ENDS).fold(String::with_capacity(lines.len()), |base64, line| base64 + line);
     let der = STANDARD.decode(base64).map_err(|_| ForwardedFault::Malformed)?;
     if der.len() > MAX_DER { Err(ForwardedFault::TooLong) } else { Ok(der.into()) }
 }
 
 /// Undoes percent-encoding (RFC 3986 §2.1). What is printable ASCII may also stand for itself.
 fn decode(text: &str) -> Option<String> {
+    let mut pieces = text.split('%');
     let mut decoded = String::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let byte = match byte {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?
-            }
-            b'!'..=b'~' => byte,
-            _ => return None,
-        };
-        if !byte.is_ascii() {
-            return None;
-        }
-        decoded.push(char::from(byte));
+    decoded.push_str(pieces.next()?);
+    for piece in pieces {
+        let (digits, plain) = piece.split_at_checked(2)?;
+        let digit = |at: usize| char::from(digits.as_bytes()[at]).to_digit(16);
+        let byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok().filter(u8::is_ascii)?;
+        decoded.push(byte.into());
+        decoded.push_str(plain);
     }
-    Some(decoded)
+    text.bytes().all(|byte| byte.is_ascii_graphic()).then_some(decoded)
 }
