@@ -1,9 +1,11 @@
 //! `certbind guard`: from its configuration to a running guard.
 
+mod reload;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,6 +17,9 @@ use certbind_verify::{Demand, Freshness, Keys, Memory, Policy, Requirement, When
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::reload::{Reloader, State};
+use super::followed::Followed;
+use super::log::Volume;
 use super::poll::Poll;
 use super::serve::certificate::{ServerCertificate, Source as CertificateSource, certified};
 use super::{Exit, log, serve, trust_files};
@@ -25,7 +30,7 @@ use crate::config::{
 };
 use crate::guard::auth_request::{self, Naming};
 use crate::guard::ext_authz::{self, Source};
-use crate::guard::{Caller, Guard, Metrics, Route};
+use crate::guard::{Caller, Guard, Metrics, Route, Rules};
 use crate::http::ops::{Check, Operations};
 use crate::net::{self, Capacity, Listener, Others, SocketFile, Transport, tls};
 
@@ -101,12 +106,15 @@ pub(super) fn run(args: &GuardArgs, environment: &Environment) -> anyhow::Result
         opened.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         return Ok(Exit::Done);
     }
-    let _log = log::start(opened.config.log.format, opened.config.log.level)?;
+    let log = log::start(opened.config.log.format, opened.config.log.level)?;
+    let sources = args.sources(environment);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let _survived = serve::survive_signals()?;
-        let running = Running::start(opened, users, environment).await?;
-        serve::until_told_to_stop().await?;
+        let mut signals = serve::Signals::heard()?;
+        let running = Running::start(opened, users, sources, log.volume()).await?;
+        while signals.next().await == serve::Told::Reload {
+            running.reload().await;
+        }
         tracing::info!("stopping: no new connections, waiting for questions in flight");
         running.stop().await;
         Ok(Exit::Done)
@@ -118,32 +126,46 @@ struct Running {
     stop: watch::Sender<bool>,
     listeners: JoinSet<()>,
     lines: Arc<LineWriter>,
-    _files: Option<Poll>,
+    reloader: Arc<Reloader>,
+    _files: Poll,
 }
 
 impl Running {
-    async fn start(opened: GuardOpened, users: Vec<u32>, environment: &Environment) -> anyhow::Result<Self> {
-        let GuardOpened { config, files, warnings, .. } = opened;
+    async fn start(opened: GuardOpened, users: Vec<u32>, sources: Sources, volume: Volume) -> anyhow::Result<Self> {
+        let GuardOpened { config, files, warnings, effective } = opened;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
         let lines = Arc::new(lines(&config, clock.clone(), entropy.clone())?);
         let metrics = Arc::new(Metrics::default());
         let verifier = verifier(&config, &files)?;
         let guard = Arc::new(Guard {
-            routes: routes(&config),
-            verifier: verifier.clone(),
+            rules: ArcSwap::from_pointee(rules(&config, verifier.clone())),
             clock: clock.clone(),
             entropy,
             audit: lines.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let Front { listener, caller, transport, followed } = front(&config, files.tls, users, environment)?;
+        let Front { listener, caller, transport, mut look } = front(&config, files.tls, users, &sources.environment)?;
         let ops = config.ops.as_ref().map(|ops| Listener::bind(ops.address)).transpose();
         let ops = ops.context("cannot listen at listen.ops.address")?;
         let socket = listener.file().cloned();
         let (address, ops_address) = (listener.local_address(), ops.as_ref().map(Listener::local_address));
 
-        let mut running = Self { stop: watch::Sender::new(false), listeners: JoinSet::new(), lines, _files: followed };
+        let reloader = Arc::new(Reloader {
+            sources,
+            guard: Arc::clone(&guard),
+            connections: Capacity::new(net::affordable_connections(config.limits.connections)),
+            limits: Arc::new(ArcSwap::from_pointee(limits(&config))),
+            volume,
+            state: Mutex::new(State { effective, followed: Followed::default() }),
+        });
+        let follower = Arc::clone(&reloader);
+        let files = Poll::start("guard-files", move || {
+            follower.follow();
+            look();
+        })?;
+        let (stop, listeners) = (watch::Sender::new(false), JoinSet::new());
+        let mut running = Self { stop, listeners, lines, reloader, _files: files };
         running.serve_proxies(&config, guard, (listener, caller, transport));
         if let Some(ops) = ops {
             running.serve_operations(ops, &config, &metrics, &verifier, socket);
@@ -171,8 +193,8 @@ impl Running {
         let settings = net::Settings {
             name: "guard".into(),
             transport,
-            connections: Capacity::new(net::affordable_connections(config.limits.connections)),
-            limits: Arc::new(ArcSwap::from_pointee(limits(config))),
+            connections: Arc::clone(&self.reloader.connections),
+            limits: Arc::clone(&self.reloader.limits),
             observer: Arc::new(()),
         };
         let stop = self.stop.subscribe();
@@ -229,6 +251,13 @@ impl Running {
         self.listeners.spawn(listener.serve(settings, Arc::new(operations), self.stop.subscribe()));
     }
 
+    /// Looks at the configuration now.
+    async fn reload(&self) {
+        let reloader = Arc::clone(&self.reloader);
+        // An error means that the process ends.
+        let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+    }
+
     async fn stop(mut self) {
         self.stop.send_replace(true);
         while self.listeners.join_next().await.is_some() {}
@@ -249,6 +278,18 @@ fn lines(config: &GuardConfig, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>)
     })
 }
 
+/// What requests are held against from now on.
+fn rules(config: &GuardConfig, verifier: OnlineVerifier) -> Rules {
+    Rules { routes: routes(config), verifier: verifier.for_audiences(audiences(config)) }
+}
+
+fn audiences(config: &GuardConfig) -> Vec<String> {
+    let mut audiences: Vec<String> = config.routes.iter().map(|route| route.audience.clone()).collect();
+    audiences.sort();
+    audiences.dedup();
+    audiences
+}
+
 fn routes(config: &GuardConfig) -> Vec<Route> {
     let route = |route: &config::GuardRoute| Route {
         methods: route.methods.clone(),
@@ -264,11 +305,8 @@ fn routes(config: &GuardConfig) -> Vec<Route> {
 }
 
 fn verifier(config: &GuardConfig, files: &GuardFiles) -> anyhow::Result<OnlineVerifier> {
-    let mut audiences: Vec<String> = config.routes.iter().map(|route| route.audience.clone()).collect();
-    audiences.sort();
-    audiences.dedup();
     let settings = certbind_verify::Settings {
-        audiences,
+        audiences: audiences(config),
         clock_skew: config.clock_skew,
         ..certbind_verify::Settings::new(config.issuer.as_str(), "")
     };
@@ -310,7 +348,8 @@ struct Front {
     listener: Listener,
     caller: Caller,
     transport: Transport,
-    followed: Option<Poll>,
+    /// Looks at the files that it works with.
+    look: Box<dyn FnMut() + Send>,
 }
 
 fn front(
@@ -326,7 +365,7 @@ fn front(
             let listener = Listener::bind_unix_for(path, Others::LetIn).context("the guard has no socket")?;
             let caller = Caller::Users(listener.uid().into_iter().chain(users).collect());
             let transport = if config.mode == GuardMode::ExtAuthz { Transport::PlainHttp2 } else { Transport::Plain };
-            Ok(Front { listener, caller, transport, followed: None })
+            Ok(Front { listener, caller, transport, look: Box::new(|| {}) })
         }
     }
 }
@@ -354,17 +393,17 @@ fn over_tls(
     let certificate = ServerCertificate::new(source, environment.clone())?;
     let transport = Transport::Tls(certificate.acceptor());
     let followed_trust = Arc::clone(&trust);
-    let followed = Poll::start("guard-files", move || {
+    let look = Box::new(move || {
         certificate.follow_in_the_log(SystemClock.now());
         match followed_trust.refresh(SystemClock.now()) {
             Ok(crate::authn::trust::Refreshed::Changed) => tracing::info!("listen.ca: taken over"),
             Ok(crate::authn::trust::Refreshed::Unchanged) => {}
             Err(fault) => tracing::error!("listen.ca: {fault}; the old state stays in force"),
         }
-    })?;
+    });
     let listener = Listener::bind(own.address).with_context(|| format!("cannot listen at {}", own.address))?;
     let caller = Caller::Certificate { trust, allow: own.allow.clone() };
-    Ok(Front { listener, caller, transport, followed: Some(followed) })
+    Ok(Front { listener, caller, transport, look })
 }
 
 /// Who may ask over the Unix socket beside the guard's own user and root.

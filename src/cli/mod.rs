@@ -27,6 +27,7 @@ mod client;
 mod client_explain;
 mod clients;
 mod doctor;
+mod followed;
 mod guard;
 mod key;
 mod poll;

@@ -448,7 +448,10 @@ const CERTIFICATE_FROM: &[&str] = &["alb", "envoy", "haproxy", "nginx", "rfc9440
 
 /// The configuration of the guard.
 pub static GUARD: Schema =
-    Schema { title: "guard.toml", keys: GUARD_KEYS, live: &[], optional_tables: &["listen.ops"] };
+    Schema { title: "guard.toml", keys: GUARD_KEYS, live: GUARD_LIVE, optional_tables: &["listen.ops"] };
+
+/// What a running guard takes: these keys, and all below those that end with a dot.
+const GUARD_LIVE: &[&str] = &["limits.", "log.level", "route."];
 
 use Fallback::{Derived, Is, Required};
 

@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -19,6 +20,7 @@ pub struct Metrics {
     allowed: Counter,
     requests: Family<Verdict, Counter>,
     duration: Histogram,
+    reloaded: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,7 +38,11 @@ impl Default for Metrics {
         registry.register("guard_decision_duration_seconds", "How long a verdict took", duration.clone());
         let allowed = Verdict { verdict: ALLOWED, reason: "" };
         let allowed = requests.get_or_create_owned(&allowed);
-        Self { registry, allowed, requests, duration }
+        let reloaded = Gauge::default();
+        reloaded.set(1);
+        let help = "Whether what the configuration file says is in force";
+        registry.register("config_last_reload_successful", help, reloaded.clone());
+        Self { registry, allowed, requests, duration, reloaded }
     }
 }
 
@@ -48,6 +54,11 @@ impl Metrics {
             Some(reason) => self.requests.get_or_create(&Verdict { verdict: DENIED, reason }).inc(),
         };
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// The configuration was looked into, and is in force or refused.
+    pub fn reloaded(&self, is_in_force: bool) {
+        self.reloaded.set(i64::from(is_in_force));
     }
 
     /// In the text format of OpenMetrics.

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use certbind_proto::entropy::{Entropy, unguessable_id};
 use certbind_proto::forwarded::{Forwarded, ForwardedFault};
 use certbind_proto::time::{Clock, Timestamp};
@@ -32,10 +33,8 @@ pub use route::{Route, RouteFault};
 
 /// What the guard works with.
 pub struct Guard {
-    /// What each request is held against; the first route that fits.
-    pub routes: Vec<Route>,
-    /// Tells good tokens from bad ones.
-    pub verifier: OnlineVerifier,
+    /// What requests are held against. A question sees one of these from its head to its answer.
+    pub rules: ArcSwap<Rules>,
     /// Tells the time; a question asks it once.
     pub clock: Arc<dyn Clock>,
     /// Where ids are drawn from.
@@ -44,6 +43,14 @@ pub struct Guard {
     pub audit: Arc<dyn Audit>,
     /// Where questions are counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// What requests are held against: made of one configuration, and exchanged as a whole when that is another one.
+pub struct Rules {
+    /// What each request is held against; the first route that fits.
+    pub routes: Vec<Route>,
+    /// Tells good tokens from bad ones.
+    pub verifier: OnlineVerifier,
 }
 
 /// The request that a proxy asks about.
@@ -161,7 +168,7 @@ impl Guard {
     pub async fn decide(&self, listener: &str, asked: Result<Asked<'_>, Unasked>) -> Answered {
         let (started, now) = (Instant::now(), self.clock.now());
         let verdict = match &asked {
-            Ok(asked) => self.judge(asked, now).await,
+            Ok(asked) => self.rules.load_full().judge(asked, now).await,
             Err(unasked) => Verdict::Refused(*unasked),
         };
         self.metrics.decided(verdict.reason(), started.elapsed());
@@ -171,23 +178,6 @@ impl Guard {
             id
         });
         Answered { verdict, id }
-    }
-
-    async fn judge(&self, asked: &Asked<'_>, now: Timestamp) -> Verdict {
-        let route = match route::find(&self.routes, asked.method, asked.target) {
-            Ok(found) => found,
-            Err(fault) => return Verdict::Refused(fault.into()),
-        };
-        // A token in the query alone counts as none (RFC 6750 §2.3); beside the header it is one too many (§2).
-        if !asked.authorization.is_empty() && has_token_in_query(asked.target) {
-            return Verdict::Denied(self.verifier.offline().deny_second_transport(&route.demand));
-        }
-        let certificate = asked.certificate.as_ref().map(Forwarded::thumbprint);
-        let authorization = asked.authorization.iter().copied();
-        match self.verifier.verify(authorization, certificate, &route.demand, now).await {
-            Ok(verified) => Verdict::Allowed(verified),
-            Err(denied) => Verdict::Denied(denied),
-        }
     }
 
     fn record(&self, reason: &'static str, id: &str, listener: &str, asked: Option<&Asked<'_>>, now: Timestamp) {
@@ -214,6 +204,25 @@ impl Guard {
             detail: asked.map(path),
             ..Event::default()
         });
+    }
+}
+
+impl Rules {
+    async fn judge(&self, asked: &Asked<'_>, now: Timestamp) -> Verdict {
+        let route = match route::find(&self.routes, asked.method, asked.target) {
+            Ok(found) => found,
+            Err(fault) => return Verdict::Refused(fault.into()),
+        };
+        // A token in the query alone counts as none (RFC 6750 §2.3); beside the header it is one too many (§2).
+        if !asked.authorization.is_empty() && has_token_in_query(asked.target) {
+            return Verdict::Denied(self.verifier.offline().deny_second_transport(&route.demand));
+        }
+        let certificate = asked.certificate.as_ref().map(Forwarded::thumbprint);
+        let authorization = asked.authorization.iter().copied();
+        match self.verifier.verify(authorization, certificate, &route.demand, now).await {
+            Ok(verified) => Verdict::Allowed(verified),
+            Err(denied) => Verdict::Denied(denied),
+        }
     }
 }
 

@@ -113,6 +113,12 @@ impl OnlineVerifier {
         Self { verifier: self.verifier.with_memory(memory), ..self }
     }
 
+    /// As [`Verifier::for_audiences`].
+    #[must_use]
+    pub fn for_audiences(self, audiences: Vec<String>) -> Self {
+        Self { verifier: self.verifier.for_audiences(audiences), ..self }
+    }
+
     /// As [`Verifier::verify`]. Waits for newer keys when the token names one that is not held, or when those held are too
     /// old; at most as long as the settings allow, and asks the issuer no more often than that. For the list of what is
     /// revoked only the first request waits; where each token is asked about, the first request with it does.

@@ -121,6 +121,12 @@ impl Verifier {
         Self { memory: Some(memory), ..self }
     }
 
+    /// The same for a resource server of these names. What it remembers, it holds against them too.
+    #[must_use]
+    pub fn for_audiences(self, audiences: Vec<String>) -> Self {
+        Self { settings: Settings { audiences, ..self.settings }, ..self }
+    }
+
     /// The same, which denies what this list has. Whoever runs the service sees to it that the list is renewed;
     /// `fetch::OnlineVerifier` does.
     #[must_use]
@@ -190,6 +196,9 @@ impl Verifier {
         match known {
             // Nothing else that was checked can have become wrong since.
             Some(token) if token.is_expired(self.settings.clock_skew, now) => Err(TokenFault::Expired.into()),
+            Some(token) if !self.settings.audiences.iter().any(|own| token.aud.contains(own)) => {
+                Err(TokenFault::AudienceWrong.into())
+            }
             Some(token) => Ok(token),
             None => {
                 let (token, keys) = self.read_anew(text, now)?;

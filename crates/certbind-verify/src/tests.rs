@@ -34,6 +34,21 @@ fn demand() -> Demand {
     Demand { scope: "payments:read".parse().unwrap(), ..Demand::default() }
 }
 
+#[test]
+fn rfc9068_4_what_is_remembered_is_held_against_the_names_that_the_server_has_now() {
+    let rig = Rig::new();
+    let header = format!("Bearer {}", rig.token(&good_claims()));
+    let verifier = rig.verifier.clone().with_memory(Memory::of_bytes(1 << 20));
+    let verdict = |verifier: &Verifier| {
+        verifier.verify([header.as_bytes()], Some(&mine()), &demand(), NOW).map(drop).map_err(|denied| denied.fault())
+    };
+    assert_eq!(verdict(&verifier), Ok(()));
+    let other = verifier.clone().for_audiences(vec!["https://api.example.com/refunds".to_owned()]);
+    assert_eq!(verdict(&other), Err(TokenFault::AudienceWrong.into()));
+    let both = other.for_audiences(vec!["https://api.example.com/refunds".to_owned(), AUDIENCE.to_owned()]);
+    assert_eq!(verdict(&both), Ok(()));
+}
+
 /// An issuer with one key, and a verifier that trusts it.
 struct Rig {
     key: SigningKey,

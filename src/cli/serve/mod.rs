@@ -86,13 +86,13 @@ async fn end(server: Server, mut signals: Signals) -> Exit {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+pub(super) enum Told {
     Reload,
     Stop,
 }
 
 /// The signals that a server hears.
-struct Signals {
+pub(super) struct Signals {
     hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
@@ -101,13 +101,13 @@ struct Signals {
 
 impl Signals {
     /// Hears them from here on.
-    fn heard() -> io::Result<Self> {
+    pub(super) fn heard() -> io::Result<Self> {
         let [hangup, _survived] = survive_signals()?;
         let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
         Ok(Self { hangup, interrupt: interrupt?, terminate: terminate?, _survived })
     }
 
-    async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> Told {
         tokio::select! {
             _ = self.hangup.recv() => Told::Reload,
             _ = self.interrupt.recv() => Told::Stop,

@@ -6,7 +6,6 @@
 //! repair of another.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
@@ -17,19 +16,17 @@ use super::parts::{Parts, Platform};
 use super::settings;
 use crate::admin::Administrator;
 use crate::authn::trust::{Refreshed, TrustGroup, TrustGroups};
+use crate::cli::followed::{Followed, Looked, refuse_what_needs_a_restart};
 use crate::cli::report::{Report, Reporter};
 use crate::cli::trust_files;
 use crate::config::{self, Change, Checked, Config, Opened, Sources};
 use crate::flow::Limits;
 use crate::metrics::Metrics;
 use crate::net::{self, Capacity};
-use crate::registry::{self, Identity};
+use crate::registry;
 
 /// The name of the configuration in logs and reports.
 const CONFIGURATION: &str = "configuration";
-
-/// A configuration that was refused may have been early: the files that it names may come later.
-const AGAIN: Duration = Duration::from_secs(10);
 
 /// Takes what changed.
 pub struct Reloader {
@@ -42,25 +39,14 @@ pub struct Reloader {
     pub(super) administrators: Administrators,
     pub(super) connections: Arc<Capacity>,
     pub(super) limits: Arc<ArcSwap<net::Limits>>,
-    seen: Mutex<Seen>,
+    /// Locked for as long as a configuration is looked at, so that there is one reload at a time.
+    followed: Mutex<Followed>,
 }
 
 /// Who may use the admin API over TLS, and who vouches for them; nobody where it is not reached so.
 pub(super) struct Administrators {
     pub(super) trust: TrustGroups,
     pub(super) allow: Arc<ArcSwap<Vec<Administrator>>>,
-}
-
-/// What was seen of the configuration file. Locked for as long as a configuration is looked at, so that there is one
-/// reload at a time.
-#[derive(Default)]
-struct Seen {
-    /// The file that was looked into last.
-    file: Option<Identity>,
-    /// Another file (or none at all), which somebody may still be writing.
-    unsettled: Option<Option<Identity>>,
-    /// What was wrong with the last one, and when.
-    refused: Option<(String, Instant)>,
 }
 
 impl Reloader {
@@ -86,8 +72,8 @@ impl Reloader {
         let limits = Arc::new(ArcSwap::from_pointee(settings::connections(config)));
         let rates = Arc::new(settings::limits(config));
         let live = Arc::new(ArcSwap::from_pointee(parts.in_force(Arc::new(checked), trust, rates)));
-        let (runtime, seen) = (Handle::current(), Mutex::default());
-        Ok(Self { sources, runtime, parts, live, certificates, administrators, connections, limits, seen })
+        let (runtime, followed) = (Handle::current(), Mutex::default());
+        Ok(Self { sources, runtime, parts, live, certificates, administrators, connections, limits, followed })
     }
 
     /// Looks at everything now: configuration, server certificates, trust groups and clients. Waits on the disk, so not
@@ -109,7 +95,7 @@ impl Reloader {
     }
 
     fn look_at_everything(&self, reporter: &Reporter) {
-        self.look_into(&mut self.seen(), reporter);
+        self.look_into(&mut self.followed(), reporter);
         self.certificates.follow(reporter);
         self.follow_trust(reporter);
         self.reload_clients(reporter);
@@ -131,37 +117,19 @@ impl Reloader {
         of_clients.into_iter().chain(trust_files::concerns(&self.administrators.trust, now)).collect()
     }
 
-    /// Looks into the configuration file once it is another one, and has been so for one look: a file that is written in
-    /// place may be half of what it will be.
+    /// Looks into the configuration file if it is another one.
     pub(super) fn follow(&self, reporter: &Reporter) {
-        let mut seen = self.seen();
-        let file = Identity::at(&self.sources.file);
-        let is_due = seen.refused.as_ref().is_some_and(|(_, at)| at.elapsed() >= AGAIN);
-        if file == seen.file && !is_due {
-            return;
+        let mut followed = self.followed();
+        if followed.is_due(&self.sources.file) {
+            self.look_into(&mut followed, reporter);
         }
-        if file == seen.file || Some(file) == seen.unsettled {
-            self.look_into(&mut seen, reporter);
-        }
-        seen.unsettled = Some(file);
     }
 
-    fn look_into(&self, seen: &mut Seen, reporter: &Reporter) {
-        seen.file = Identity::at(&self.sources.file);
-        match self.take_configuration(reporter) {
-            Ok(changes) if changes.is_empty() && seen.refused.is_none() => {}
-            Ok(changes) => {
-                seen.refused = None;
-                let changes: Vec<_> = changes.iter().map(Change::to_string).collect();
-                let what = if changes.is_empty() { "as it was before".to_owned() } else { changes.join("; ") };
-                reporter.taken_over(CONFIGURATION, &what);
-            }
-            Err(why) => {
-                if seen.refused.as_ref().is_none_or(|(before, _)| *before != why) {
-                    reporter.refused(CONFIGURATION, &why);
-                }
-                seen.refused = Some((why, Instant::now()));
-            }
+    fn look_into(&self, followed: &mut Followed, reporter: &Reporter) {
+        match followed.look(&self.sources.file, || self.take_configuration(reporter)) {
+            None => {}
+            Some(Looked::Taken(what)) => reporter.taken_over(CONFIGURATION, &what),
+            Some(Looked::Refused(why)) => reporter.refused(CONFIGURATION, &why),
         }
     }
 
@@ -229,19 +197,8 @@ impl Reloader {
         self.parts.revoking.of_clients(&self.parts.registry, changed, reporter.now());
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn refuse_what_needs_a_restart(changes: &[Change]) -> Result<(), String> {
-    let fixed: Vec<_> = changes.iter().filter(|change| !change.is_live).map(|change| change.path.as_str()).collect();
-    match fixed.as_slice() {
-        [] => Ok(()),
-        fixed => Err(format!(
-            "a restart is needed for a new value of {}; until then nothing of the file is taken, nor of what else it changes",
-            fixed.join(", ")
-        )),
+    fn followed(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

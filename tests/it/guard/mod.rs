@@ -3,4 +3,5 @@
 mod gateways;
 mod istio;
 mod question;
+mod reload;
 pub(crate) mod rig;

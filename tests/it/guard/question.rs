@@ -15,7 +15,7 @@ use crate::process::rig::{PKI, Process, Site};
 /// What Caddy would ask about `billing`'s payments.
 const QUESTION: [&str; 2] = ["X-Forwarded-Method: GET", "X-Forwarded-Uri: /payments"];
 
-fn guard_file(site: &Site, issuer: &str, listen: &str) {
+pub(super) fn guard_file(site: &Site, issuer: &str, listen: &str) {
     let text = format!(
         "issuer = \"{issuer}\"\nca = \"file:ca.pem\"\n[listen]\nmode = \"forward-auth\"\n{listen}\n\
          [listen.ops]\naddress = \"127.0.0.1:0\"\n[[route]]\npath = \"/payments\"\naudience = \"https://localhost:8444\"\n"
@@ -23,13 +23,13 @@ fn guard_file(site: &Site, issuer: &str, listen: &str) {
     site.write("guard.toml", &text);
 }
 
-async fn token(server: &Process) -> String {
+pub(super) async fn token(server: &Process) -> String {
     let mut connection = server.connect(Some(&PKI.billing.identity), Version::HTTP_2).await.unwrap();
     connection.token(&billing()).await.unwrap().access_token()
 }
 
 /// The certificate of `billing`, as HAProxy forwards it.
-fn forwarded() -> String {
+pub(super) fn forwarded() -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(PKI.billing.identity.certificate())
 }

@@ -1,0 +1,114 @@
+//! A guard that runs takes new routes from its file; what it cannot take changes nothing.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::question::{forwarded, guard_file, token};
+use super::rig::{issuer, start_guard};
+use crate::process::rig::{Process, Site, within};
+
+/// A guard, and what a proxy on its socket asks.
+struct Asked {
+    site: Site,
+    guard: Process,
+    server: Process,
+}
+
+impl Asked {
+    fn start() -> Self {
+        let (site, server, issuer) = issuer();
+        guard_file(&site, &issuer, "certificate_from = \"haproxy\"\naddress = \"unix:guard.sock\"");
+        let guard = start_guard(&site);
+        Self { site, guard, server }
+    }
+
+    /// What the guard says of `billing`'s request for this path.
+    async fn verdict(&self, path: &str) -> u16 {
+        let token = token(&self.server).await;
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--unix-socket"]);
+        command.arg(self.site.path("guard.sock"));
+        for header in [
+            "X-Forwarded-Method: GET".to_owned(),
+            format!("X-Forwarded-Uri: {path}"),
+            format!("Authorization: Bearer {token}"),
+            format!("X-SSL-Client-DER: {}", forwarded()),
+        ] {
+            command.args(["--header", &header]);
+        }
+        let output = command.arg("http://guard/verify").output().unwrap();
+        String::from_utf8(output.stdout).unwrap().parse().unwrap()
+    }
+
+    fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.site.path("guard.toml")).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        self.site.write("guard.toml", &text.replacen(from, to, 1));
+    }
+
+    /// Waits until the log says this, and gives the line.
+    async fn says(&self, what: &str) -> String {
+        within(async {
+            loop {
+                if let Some(line) = self.guard.stderr().lines().find(|line| line.contains(what)) {
+                    return line.to_owned();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    }
+
+    async fn is_in_force(&self) -> bool {
+        let (_, metrics) = self.guard.operations("/metrics").await;
+        metrics.contains("certbind_config_last_reload_successful 1")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_routes_are_taken_while_questions_come() {
+    let asked = Asked::start();
+    assert_eq!((asked.verdict("/payments").await, asked.verdict("/reports").await), (200, 403));
+    asked.edit("[[route]]\n", "[[route]]\npath = \"/reports\"\naudience = \"https://localhost:8444\"\n[[route]]\n");
+    let told = asked.says("config.reloaded").await;
+    assert!(told.contains("route.1.path"), "{told}");
+    assert_eq!((asked.verdict("/payments").await, asked.verdict("/reports").await), (200, 200));
+
+    // What is remembered of a token is held against the new rules as well.
+    asked.edit(
+        "path = \"/reports\"\naudience = \"https://localhost:8444\"\n",
+        "path = \"/reports\"\naudience = \"https://reports.example\"\n",
+    );
+    asked.says("https://reports.example").await;
+    assert_eq!((asked.verdict("/payments").await, asked.verdict("/reports").await), (200, 401));
+    assert!(asked.is_in_force().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_wrong_or_needs_a_restart_changes_nothing() {
+    let asked = Asked::start();
+    let good = std::fs::read_to_string(asked.site.path("guard.toml")).unwrap();
+    for (from, to, why) in [
+        ("path = \"/payments\"", "path = \"/pay ments\"", "route.0.path"),
+        (
+            "[[route]]\n",
+            "[log]\nlevel = \"debug\"\nformat = \"pretty\"\n[[route]]\n",
+            "a restart is needed for a new value of log.format",
+        ),
+    ] {
+        asked.edit(from, to);
+        asked.guard.signal("HUP");
+        let told = asked.says(why).await;
+        assert!(told.contains("stays in force") || told.contains("config.rejected"), "{told}");
+        assert!(!asked.is_in_force().await, "{why}");
+        assert_eq!(asked.verdict("/payments").await, 200, "{why}");
+        asked.site.write("guard.toml", &good);
+        asked.guard.signal("HUP");
+        within(async {
+            while !asked.is_in_force().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+}
