@@ -113,7 +113,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "authorization_header",
         "The request has an Authorization header at the token endpoint. No method of this server uses one; there are no shared secrets here.",
-        "In Go's x/oauth2 set AuthStyleInParams; elsewhere switch off client_secret_basic.",
+        "In Go's x/oauth2 set AuthStyleInParams, in requests-oauthlib give include_client_id=True; elsewhere switch off client_secret_basic.",
     ),
     reason(
         "binding_mismatch",

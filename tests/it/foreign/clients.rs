@@ -11,6 +11,7 @@ pub(super) const CLIENTS: &[(&str, &[(&str, &str)])] = &[
     ("openid-client.mjs", &[]),
     ("oauth4webapi.mjs", &[]),
     ("authlib_client.py", &[]),
+    ("requests_oauthlib_client.py", &[]),
     ("requests_plain.py", &[]),
     ("httpx_plain.py", &[]),
     ("x_oauth2.go", &[]),

@@ -57,6 +57,7 @@ fn the_page_names_the_versions_that_are_installed() {
         format!("| openid-client, oauth4webapi | {}, {} |", npm("openid-client"), npm("oauth4webapi")),
         format!("| Authlib | {} |", pypi("Authlib")),
         format!("| Authlib with `claims=` | {} |", pypi("Authlib")),
+        format!("| requests-oauthlib | {} |", pypi("requests-oauthlib")),
         format!("| requests, httpx | {}, {} |", pypi("requests"), pypi("httpx")),
         format!("oidc-provider {}", npm("oidc-provider")),
     ];

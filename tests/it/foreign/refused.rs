@@ -63,6 +63,17 @@ async fn rfc6749_2_3_go_detects_by_a_refusal_that_it_must_send_no_secret() {
     }
 }
 
+/// requests-oauthlib does the same, and has no second try.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc6749_2_3_requests_oauthlib_without_include_client_id_is_refused_and_told_the_option() {
+    let town = Town::start(Shape::OneListener).await;
+    let (stdout, stderr, _) = output(&mut town.command("requests_oauthlib_as_it_comes.py", &town.client("billing")));
+    let said: Value = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}{stderr}"));
+    is_refused(&town, &said, "authorization_header").await;
+    let cure = explained("authorization_header");
+    assert!(cure.contains("include_client_id=True") && cure.contains("AuthStyleInParams"), "{cure}");
+}
+
 /// With two listeners a client that does not ask for the aliases shows no certificate (RFC 8705 §5).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rfc8705_5_openid_client_without_aliases_is_refused_in_words_that_it_reads() {
