@@ -38,6 +38,7 @@ pub enum Credential {
 pub struct ClientCertificate(Arc<Pair>);
 
 struct Pair {
+    certified: Arc<CertifiedKey>,
     identity: Identity,
     not_after: Timestamp,
     thumbprint: Thumbprint,
@@ -134,9 +135,9 @@ impl ClientCertificate {
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, CredentialFault> {
         let leaf = chain.first().ok_or(CredentialFault::NoCertificate)?;
         let leaf = Certificate::parse(leaf).map_err(CredentialFault::Certificate)?;
-        check_pair(&chain, &key)?;
-        let identity = Identity { chain, key };
-        Ok(Self(Arc::new(Pair { identity, not_after: leaf.not_after(), thumbprint: *leaf.thumbprint() })))
+        let certified = Arc::new(checked_pair(&chain, &key)?);
+        let (not_after, thumbprint) = (leaf.not_after(), *leaf.thumbprint());
+        Ok(Self(Arc::new(Pair { certified, identity: Identity { chain, key }, not_after, thumbprint })))
     }
 
     /// From PEM: the chain in one text, the key in the same or another one.
@@ -159,6 +160,11 @@ impl ClientCertificate {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.0.identity
+    }
+
+    /// The same as rustls wants it.
+    pub(crate) fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.0.certified
     }
 
     /// The last moment of its validity.
@@ -219,13 +225,15 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialFa
     all.ok().filter(|all| !all.is_empty()).ok_or(CredentialFault::NoCertificate)
 }
 
-fn check_pair(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> Result<(), CredentialFault> {
+fn checked_pair(
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, CredentialFault> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    match CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider) {
-        Ok(_) => Ok(()),
-        Err(rustls::Error::InconsistentKeys(_)) => Err(CredentialFault::KeyMismatch),
-        Err(error) => Err(CredentialFault::KeyUnusable(error)),
-    }
+    CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => CredentialFault::KeyMismatch,
+        other => CredentialFault::KeyUnusable(other),
+    })
 }
 
 impl fmt::Debug for ClientCertificate {

@@ -14,6 +14,19 @@
 //! old pair is; a token is never exchanged without its certificate. Half of a rotation, or files that are gone, change
 //! nothing, and [`TokenSource::status`] says what is the matter.
 //!
+//! # Connections
+//!
+//! A certificate is shown when a connection begins, and connections are kept. So that none carries a token that is bound to
+//! another certificate:
+//!
+//! - [`Clients`] holds one HTTP client, of hyper-util, reqwest or any other make, for each certificate, and drops the old one
+//!   with its connections after a rotation; [`Api`] sends a request with the token and the client that go together, and
+//!   once more when the token is refused before its end ([`is_invalid_token`]). `examples/hyper.rs` shows both at work.
+//! - [`ClientCertificate::resolver`] is for TLS settings of one's own that carry tokens of one certificate.
+//! - [`TokenSource::resolver`] is for mutual TLS without tokens, and for nothing else.
+//!
+//! # Example
+//!
 //! ```no_run
 //! use std::path::Path;
 //! use std::sync::Arc;
@@ -35,13 +48,16 @@
 //! ```
 
 mod answer;
+mod api;
 mod cache;
+mod clients;
 mod credential;
 mod date;
 mod error;
 mod files;
 mod follow;
 mod request;
+mod resolver;
 mod rotation;
 mod source;
 mod status;
@@ -50,6 +66,8 @@ mod transport;
 
 pub use certbind_https::{AddressPolicy, Identity, Limits};
 
+pub use api::{Api, CallError, is_invalid_token};
+pub use clients::Clients;
 pub use credential::{AssertionKey, ClientCertificate, Credential, CredentialFault, trusted_authorities};
 pub use error::{AnswerFault, Busy, Error, MetadataFault, Refusal, SetupFault};
 pub use files::{AssertionKeyFile, CertificateFiles, CredentialFiles};
@@ -58,5 +76,8 @@ pub use source::{Aliases, Settings, TokenSource};
 pub use status::{Failure, FilesFault, FilesStatus, Status, Waiting};
 pub use token::AccessToken;
 
+// The examples are tried by the tests, and call the crate by its name.
+#[cfg(test)]
+extern crate self as certbind_client;
 #[cfg(test)]
 mod tests;

@@ -89,6 +89,13 @@ impl Rotation {
         self.next.as_ref()
     }
 
+    /// The credential for connections that carry no token: the one in use, or where no token is in use, the newest.
+    pub(crate) fn shown(&self, now: Timestamp) -> &Credential {
+        let serving = self.current.slot.token().is_some_and(|token| token.is_alive(now));
+        let track = self.next.as_ref().filter(|_| !serving).unwrap_or(&self.current);
+        &track.active.credential
+    }
+
     /// What to do for somebody who wants a token with at least `min_left` of its life before it, and what to ask the server.
     pub(crate) fn step(&mut self, now: Timestamp, min_left: Duration) -> (Answer, Vec<Launch>) {
         self.retire(now);

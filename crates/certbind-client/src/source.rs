@@ -22,7 +22,9 @@ use crate::cache::Key;
 use crate::error::AnswerFault;
 use crate::rotation::{Active, Answer, Flight, Launch, Outcome, Rotation, Settled};
 use crate::transport::{Transport, token_endpoint};
-use crate::{AccessToken, Credential, Error, Failure, FilesStatus, SetupFault, Status, Waiting, request};
+use crate::{
+    AccessToken, ClientCertificate, Credential, Error, Failure, FilesStatus, SetupFault, Status, Waiting, request,
+};
 
 /// How long metadata are gone by.
 const METADATA_LIFE: Duration = Duration::from_secs(3600);
@@ -172,9 +174,14 @@ impl TokenSource {
     /// # Errors
     /// As [`token`](Self::token); [`Error::StillRejected`] when such a token was fetched less than 30 seconds ago.
     pub async fn refetch(&self, rejected: &AccessToken) -> Result<Arc<AccessToken>, Error> {
-        let now = self.shared.clock.now();
-        self.shared.state().rotation.reject(rejected, now)?;
+        self.reject(rejected)?;
         self.token().await
+    }
+
+    /// A token that a resource server has refused is not handed out again.
+    pub(crate) fn reject(&self, rejected: &AccessToken) -> Result<(), Error> {
+        let now = self.shared.clock.now();
+        self.shared.state().rotation.reject(rejected, now)
     }
 
     /// Goes on with another credential as soon as there is a token for it, and with the old token and the old certificate
@@ -217,6 +224,12 @@ impl TokenSource {
     #[must_use]
     pub fn credential(&self) -> Credential {
         self.shared.state().rotation.current().active.credential.clone()
+    }
+
+    /// What a connection that carries no token shows.
+    pub(crate) fn shown(&self) -> Option<ClientCertificate> {
+        let now = self.shared.clock.now();
+        self.shared.state().rotation.shown(now).certificate().cloned()
     }
 
     /// How the source stands: what is in use, what waits, what went wrong last.

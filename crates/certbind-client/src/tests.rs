@@ -16,10 +16,15 @@ use serde_json::{Value, json};
 
 use super::*;
 
+#[path = "../examples/hyper.rs"]
+#[allow(dead_code, reason = "its main is not called")]
+mod example;
 #[cfg(unix)]
 mod files;
 #[cfg(unix)]
 pub(crate) mod folder;
+#[cfg(unix)]
+mod pooled;
 #[cfg(unix)]
 mod rotation;
 pub(crate) mod stub;
@@ -101,6 +106,11 @@ fn plain_assertion() -> Credential {
 /// The n-th token is called `t<n>`.
 fn numbered(count: usize, _: &Seen) -> Reply {
     Reply::token(&format!("t{count}"))
+}
+
+/// A token that is good with one certificate only, which it names.
+fn bound(count: usize, seen: &Seen) -> Reply {
+    Reply::token(&format!("t{count}.{}", seen.certificate.map_or("unbound".to_owned(), |shown| shown.to_string())))
 }
 
 fn assertion_of(seen: &Seen) -> String {

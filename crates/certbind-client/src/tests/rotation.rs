@@ -39,11 +39,6 @@ async fn server(pki: &Pki) -> (Stub, Rules) {
     (stub, rules)
 }
 
-/// A token that is good with one certificate only, which it names.
-fn bound(count: usize, seen: &Seen) -> Reply {
-    Reply::token(&format!("t{count}.{}", seen.certificate.map_or("unbound".to_owned(), |shown| shown.to_string())))
-}
-
 /// A client that follows the files in this folder.
 fn following(pki: &Pki, stub: &Stub, folder: &Folder) -> (Client, Follower) {
     let client = Client::new(pki, stub, folder.files().load().expect("a credential"));

@@ -95,11 +95,17 @@ pub(crate) struct Stub {
 }
 
 struct Inner {
+    /// What the API was asked, and how it answered.
+    calls: Mutex<Vec<u16>>,
     connections: AtomicUsize,
     /// The first token request is answered when this is open.
     gate: Semaphore,
     issuer: String,
     metadata: Mutex<Metadata>,
+    /// The certificates on connections that are open.
+    open: Mutex<Vec<Thumbprint>>,
+    /// How many more calls of the API are refused whatever they show, and how.
+    refused: Mutex<(usize, u16, &'static str)>,
     script: Script,
     seen: Mutex<Vec<Seen>>,
 }
@@ -117,10 +123,13 @@ impl Stub {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let inner = Arc::new(Inner {
+            calls: Mutex::default(),
             connections: AtomicUsize::new(0),
             gate: Semaphore::new(1),
             issuer: format!("https://localhost:{}", address.port()),
             metadata: Mutex::new(Box::new(good_metadata)),
+            open: Mutex::default(),
+            refused: Mutex::default(),
             script: Box::new(script),
             seen: Mutex::new(Vec::new()),
         });
@@ -153,6 +162,38 @@ impl Stub {
         while self.seen().len() < requests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// The next calls of the API are refused like this, whatever they show.
+    pub(crate) fn refuse_calls(&self, calls: usize, status: u16, challenge: &'static str) {
+        *self.inner.refused.lock().expect("a lock") = (calls, status, challenge);
+    }
+
+    /// How often the API was called.
+    pub(crate) fn calls(&self) -> usize {
+        self.inner.calls.lock().expect("a lock").len()
+    }
+
+    /// How often the API said no.
+    pub(crate) fn refusals(&self) -> usize {
+        self.inner.calls.lock().expect("a lock").iter().filter(|status| **status != 200).count()
+    }
+
+    /// How many connections are open that show this certificate.
+    pub(crate) fn open_with(&self, identity: &Identity) -> usize {
+        let wanted = Thumbprint::of_der(identity.certificate());
+        self.inner.open.lock().expect("a lock").iter().filter(|shown| **shown == wanted).count()
+    }
+
+    /// Comes back when this is so.
+    pub(crate) async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..1000 {
+            if is_so() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{what}: not in time")
     }
 
     pub(crate) fn issuer(&self) -> &str {
@@ -211,8 +252,14 @@ impl TimeProvider for StandStill {
 async fn serve(acceptor: TlsAcceptor, tcp: TcpStream, inner: Arc<Inner>) {
     let Ok(stream) = acceptor.accept(tcp).await else { return };
     let certificate = stream.get_ref().1.peer_certificates().map(|chain| Thumbprint::of_der(&chain[0]));
-    let service = service_fn(move |request| answer(request, certificate, inner.clone()));
+    inner.open.lock().expect("a lock").extend(certificate);
+    let shared = inner.clone();
+    let service = service_fn(move |request| answer(request, certificate, shared.clone()));
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let mut open = inner.open.lock().expect("a lock");
+    if let Some(at) = open.iter().position(|shown| Some(*shown) == certificate) {
+        open.swap_remove(at);
+    }
 }
 
 async fn answer(
@@ -222,7 +269,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let path = request.uri().path().to_owned();
     if path == "/api" {
-        return Ok(respond(api(&request, certificate)));
+        return Ok(respond(api(&request, certificate, &inner)));
     }
     if request.method() == hyper::Method::GET {
         return Ok(respond((inner.metadata.lock().expect("a lock"))(&path, &inner.issuer)));
@@ -241,12 +288,21 @@ async fn answer(
 }
 
 /// An API that enforces the binding: a token is good with the certificate that it names at its end.
-fn api(request: &Request<Incoming>, certificate: Option<Thumbprint>) -> Reply {
+fn api(request: &Request<Incoming>, certificate: Option<Thumbprint>, inner: &Inner) -> Reply {
+    let reply = |status, challenge: &str| {
+        inner.calls.lock().expect("a lock").push(status);
+        Reply(status, vec![("www-authenticate", challenge.to_owned())], String::new())
+    };
+    let (left, status, challenge) = &mut *inner.refused.lock().expect("a lock");
+    if let Some(less) = left.checked_sub(1) {
+        *left = less;
+        return reply(*status, challenge);
+    }
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bound_to = authorization.and_then(|value| value.rsplit_once('.')).map(|(_, bound_to)| bound_to);
     match certificate {
-        Some(shown) if bound_to == Some(shown.to_string().as_str()) => Reply(200, Vec::new(), String::new()),
-        _ => Reply(401, vec![("www-authenticate", r#"Bearer error="invalid_token""#.to_owned())], String::new()),
+        Some(shown) if bound_to == Some(shown.to_string().as_str()) => reply(200, "none"),
+        _ => reply(401, r#"Bearer error="invalid_token""#),
     }
 }
 
