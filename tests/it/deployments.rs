@@ -40,7 +40,10 @@ impl Stage {
 fn every_page_of_a_deployment_is_run_here() {
     let pages = house::files(FOLDER);
     let pages: BTreeSet<&str> = pages.iter().map(|page| page.rsplit('/').next().unwrap()).collect();
-    assert_eq!(pages.into_iter().collect::<Vec<_>>(), ["bare-metal.md", "gateways.md", "kubernetes.md", "mesh.md"]);
+    assert_eq!(
+        pages.into_iter().collect::<Vec<_>>(),
+        ["bare-metal.md", "gateways.md", "kubernetes.md", "mesh.md", "native.md"]
+    );
     for page in house::pages().into_iter().filter(|page| !page.starts_with(FOLDER)) {
         assert!(house::blocks(&page).iter().all(|block| block.language != "console"), "{page}: nobody runs it");
     }
@@ -77,6 +80,19 @@ async fn in_a_mesh_the_first_failures_are_as_the_page_says() {
     site.write("svid.pem", &PKI.intermediate.leaf(&renewed).unwrap().chain_pem());
     let names = vec![("https://localhost:8443".to_owned(), issuer)];
     goes_as_it_says("mesh.md", 2, &Stage { names, _running: vec![server], ..Stage::of(site) });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_guard_the_first_failure_is_as_the_page_says() {
+    let (site, server, issuer) = issuer();
+    let script = house::root().join("deploy/haproxy/native/keys.py").display().to_string();
+    fs::create_dir(site.path("keys")).unwrap();
+    // The key of RFC 7515 A.3, for one of before.
+    let (x, y) = ("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0");
+    site.write("old.json", &format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256","x":"{x}","y":"{y}"}}]}}"#));
+    assert!(shell(&format!("{script} keys < old.json"), site.dir()).status.success());
+    let names = vec![("https://localhost:8443".to_owned(), issuer), ("keys.py".to_owned(), script)];
+    goes_as_it_says("native.md", 3, &Stage { names, _running: vec![server], ..Stage::of(site) });
 }
 
 #[test]

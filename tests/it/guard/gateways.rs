@@ -168,60 +168,8 @@ pub(super) async fn verdicts(recipe: &Recipe) {
         }
     }
 
-    for (name, value) in &forged() {
-        for who in [thief, none] {
-            let headers = vec![(*name, value.as_str())];
-            let ask = Ask { who, headers, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
-            let answer = rig.ask(&ask).await;
-            assert!(matches!(answer.status.as_u16(), 401 | 403), "{gateway}: {name}: {}", answer.status);
-        }
-    }
-    let two = Ask { tokens: vec![rig.bound().await, rig.bound().await], ..Ask::good("") };
-    let two = rig.ask(&two).await;
-    assert!(matches!(two.status.as_u16(), 400 | 401), "{gateway}: two tokens: {}", two.status);
-    for target in [
-        "/payments/../admin",
-        "/payments/%2e%2e/admin",
-        "/payments//x",
-        "/payments%2fx",
-        "/payments/..;/admin",
-        "/payments;x=1",
-    ] {
-        let ask = Ask { target, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
-        let answer = rig.ask(&ask).await;
-        match answer.status.as_u16() {
-            400 | 403 | 404 => {}
-            // A gateway that makes a path plain passes on what the guard was asked about.
-            200 => assert_eq!(rig.service.target(), "/payments/x", "{gateway}: {target}"),
-            status => panic!("{gateway}: {target}: {status}"),
-        }
-    }
-
-    let twin = Ask {
-        headers: vec![("x_certbind_client", "admin")],
-        version: Version::HTTP_11,
-        ..Ask::good(&rig.bound().await)
-    };
-    let before = rig.service.count();
-    let answer = rig.ask(&twin).await;
-    if answer.status == 200 {
-        assert_eq!(rig.service.header("x_certbind_client"), [""; 0], "{gateway}: the proxy takes it off");
-    } else {
-        assert_eq!(
-            (matches!(answer.status.as_u16(), 400 | 403), rig.service.count()),
-            (true, before),
-            "{gateway}: {}",
-            answer.status
-        );
-    }
-    let dropped = Ask {
-        headers: vec![("connection", "X-Certbind-Client, X-Certbind-Scope, X-Certbind-Sub")],
-        version: Version::HTTP_11,
-        ..Ask::good(&rig.bound().await)
-    };
-    if rig.ask(&dropped).await.status == 200 {
-        assert_eq!(rig.service.header("x-certbind-client"), ["billing"], "{gateway}: a client takes nothing off");
-    }
+    nothing_forged_has_an_effect(&rig, gateway).await;
+    nothing_is_read_in_two_ways(&rig, gateway).await;
     assert!(!is_resumed(rig.address), "{gateway}: a session goes on without its certificate");
 
     let token = rig.bound().await;
@@ -258,8 +206,70 @@ pub(super) async fn verdicts(recipe: &Recipe) {
     assert_eq!(rig.service.count(), passed_by, "{gateway}: nothing passes without the guard");
 }
 
+/// Headers that forward a certificate of somebody else, or pass for what is said of the token, or take it off.
+pub(super) async fn nothing_forged_has_an_effect(rig: &Rig, gateway: &str) {
+    let (thief, none) = (Some(&PKI.thief.identity), None);
+    for (name, value) in &forged() {
+        for who in [thief, none] {
+            let headers = vec![(*name, value.as_str())];
+            let ask = Ask { who, headers, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
+            let answer = rig.ask(&ask).await;
+            assert!(matches!(answer.status.as_u16(), 401 | 403), "{gateway}: {name}: {}", answer.status);
+        }
+    }
+    let twin = Ask {
+        headers: vec![("x_certbind_client", "admin")],
+        version: Version::HTTP_11,
+        ..Ask::good(&rig.bound().await)
+    };
+    let before = rig.service.count();
+    let answer = rig.ask(&twin).await;
+    if answer.status == 200 {
+        assert_eq!(rig.service.header("x_certbind_client"), [""; 0], "{gateway}: the proxy takes it off");
+    } else {
+        assert_eq!(
+            (matches!(answer.status.as_u16(), 400 | 403), rig.service.count()),
+            (true, before),
+            "{gateway}: {}",
+            answer.status
+        );
+    }
+    let dropped = Ask {
+        headers: vec![("connection", "X-Certbind-Client, X-Certbind-Scope, X-Certbind-Sub")],
+        version: Version::HTTP_11,
+        ..Ask::good(&rig.bound().await)
+    };
+    if rig.ask(&dropped).await.status == 200 {
+        assert_eq!(rig.service.header("x-certbind-client"), ["billing"], "{gateway}: a client takes nothing off");
+    }
+}
+
+/// Two tokens, and paths.
+pub(super) async fn nothing_is_read_in_two_ways(rig: &Rig, gateway: &str) {
+    let two = Ask { tokens: vec![rig.bound().await, rig.bound().await], ..Ask::good("") };
+    let two = rig.ask(&two).await;
+    assert!(matches!(two.status.as_u16(), 400 | 401), "{gateway}: two tokens: {}", two.status);
+    for target in [
+        "/payments/../admin",
+        "/payments/%2e%2e/admin",
+        "/payments//x",
+        "/payments%2fx",
+        "/payments/..;/admin",
+        "/payments;x=1",
+    ] {
+        let ask = Ask { target, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
+        let answer = rig.ask(&ask).await;
+        match answer.status.as_u16() {
+            400 | 403 | 404 => {}
+            // A gateway that makes a path plain passes on what the guard was asked about.
+            200 => assert_eq!(rig.service.target(), "/payments/x", "{gateway}: {target}"),
+            status => panic!("{gateway}: {target}: {status}"),
+        }
+    }
+}
+
 /// Whether a second connection goes on with the session of the first one, as openssl sees it.
-fn is_resumed(address: std::net::SocketAddr) -> bool {
+pub(super) fn is_resumed(address: std::net::SocketAddr) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let session = folder.path().join("session");
     let connect = |option: &str| {

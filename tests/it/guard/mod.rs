@@ -2,6 +2,7 @@
 
 mod gateways;
 mod istio;
+mod native;
 mod question;
 mod reload;
 pub(crate) mod rig;

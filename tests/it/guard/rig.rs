@@ -44,14 +44,30 @@ pub(super) struct Rig {
     _site: Site,
     issuer: String,
     server: Process,
-    guard: Process,
+    guard: Option<Process>,
     _gateway: Process,
     pub(super) address: SocketAddr,
     pub(super) service: Service,
 }
 
 impl Rig {
+    /// The gateway with the guard beside it.
     pub(super) async fn start(recipe: &Recipe) -> Self {
+        let files: Vec<_> = recipe.files.iter().copied().chain(["guard.toml"]).collect();
+        Self::set_up(recipe, &files, &[], |site| Some(start_guard(site))).await
+    }
+
+    /// The gateway alone, with something else in its files.
+    pub(super) async fn alone(recipe: &Recipe, spoilt: &[(&str, &str)]) -> Self {
+        Self::set_up(recipe, recipe.files, spoilt, |_| None).await
+    }
+
+    async fn set_up(
+        recipe: &Recipe,
+        files: &[&str],
+        spoilt: &[(&str, &str)],
+        guard: impl FnOnce(&Site) -> Option<Process>,
+    ) -> Self {
         let (site, server, issuer) = issuer();
         let service = Service::start().await;
         let [address, guard_address] = [free_address(), free_address()];
@@ -72,6 +88,8 @@ impl Rig {
             ("listen 8444", format!("listen {address}")),
             ("bind :8444", format!("bind {address}")),
             ("port_value: 8444", format!("port_value: {}", address.port())),
+            ("port_value: 8443", format!("port_value: {}", issuer.rsplit(':').next().unwrap())),
+            ("clock_skew_seconds: 30", "clock_skew_seconds: 1".to_owned()),
             ("https://localhost:8444 {", format!("https://localhost:{} {{\n\tbind 127.0.0.1", address.port())),
             ("/etc/certbind/ca/issuer.pem", site.path("ca.pem").display().to_string()),
             ("/etc/certbind/ca/proxies.pem", site.path("ca.pem").display().to_string()),
@@ -81,21 +99,23 @@ impl Rig {
         let adapt = |name: &str| {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(recipe.folder).join(name);
             let text = fs::read_to_string(path).unwrap();
+            let text = spoilt.iter().fold(text, |text, (from, to)| text.replace(from, to));
             let text = replacements.iter().fold(text, |text, (from, to)| text.replace(from, to));
             // Where each gateway's own files are.
-            let tls = format!("/etc/{}/tls/", recipe.folder);
+            let program = recipe.folder.split('/').next().unwrap();
+            let tls = format!("/etc/{program}/tls/");
             let text = text.replace(&tls, &format!("{}/", site.dir().display()));
-            let own = format!("/etc/{}/", recipe.folder);
+            let own = format!("/etc/{program}/");
             let text = text.replace(&own, &format!("{}/", site.dir().display()));
             // The tests have no users of their own.
             text.lines()
                 .filter(|line| !line.starts_with("users = "))
                 .fold(String::new(), |text, line| text + line + "\n")
         };
-        for name in recipe.files.iter().chain(&["guard.toml"]) {
+        for name in files {
             site.write(name, &adapt(name));
         }
-        let guard = start_guard(&site);
+        let guard = guard(&site);
         let gateway = Process::listening(&mut (recipe.start)(site.dir()), address);
         // Some listen before they know what they serve.
         within(async {
@@ -163,6 +183,12 @@ impl Rig {
         .await
     }
 
+    /// Something that the issuer signed with the key of its tokens, and that is none: the list of what is revoked.
+    pub(super) async fn signed_otherwise(&self) -> String {
+        let mut connection = self.server.connect(None, Version::HTTP_11).await.unwrap();
+        connection.get("/.well-known/certbind-revocations").await.unwrap().text
+    }
+
     /// Waits until the last denial was for this reason.
     pub(super) async fn says(&self, reason: &str) {
         within(async {
@@ -175,25 +201,29 @@ impl Rig {
 
     /// The reasons of all denials so far.
     fn denied(&self) -> Vec<String> {
-        let stderr = self.guard.stderr();
+        let stderr = self.guard().stderr();
         let events = stderr.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let denied = events.filter(|event| event["event"] == "request.denied");
         denied.map(|event| event["reason"].as_str().unwrap().to_owned()).collect()
     }
 
+    fn guard(&self) -> &Process {
+        self.guard.as_ref().expect("this gateway has one")
+    }
+
     pub(super) async fn guard_metrics(&self) -> String {
-        self.guard.operations("/metrics").await.1
+        self.guard().operations("/metrics").await.1
     }
 
     /// Ends the guard from one moment to the next.
     pub(super) fn kill_guard(&mut self) {
-        self.guard.signal("KILL");
-        self.guard.ended();
+        self.guard().signal("KILL");
+        self.guard.as_mut().unwrap().ended();
     }
 
     /// Lets the guard be there and say nothing.
     pub(super) fn hang_guard(&self) {
-        self.guard.signal("STOP");
+        self.guard().signal("STOP");
     }
 
     /// Ends the server likewise.
