@@ -286,7 +286,8 @@ export function answer({ reason, error }, settings, demand) {
   if (["keys_unavailable", "revocation_stale"].includes(reason)) return { status: 503, error: null, challenge: null, reason };
   const [status, description] = ANSWERS[error] ?? [401, null];
   const scope = status === 403 ? scopeOf(demand.scope).join(" ") : null;
-  const attributes = Object.entries({ realm: settings.realm, error, error_description: description, scope });
+  const { realm, resource_metadata } = settings;
+  const attributes = Object.entries({ realm, resource_metadata, error, error_description: description, scope });
   const written = attributes
     .filter(([, value]) => value !== null)
     .map(([name, value]) => `${name}="${value.replace(/[^ !#-[\]-~]/g, "")}"`);

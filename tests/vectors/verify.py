@@ -303,7 +303,8 @@ def answer(denied, settings, demand):
         return {"status": 503, "error": None, "challenge": None, "reason": denied.reason}
     status, description = ANSWERS.get(denied.error, (401, None))
     scope = " ".join(sorted(scope_of(demand["scope"]))) if status == 403 else None
-    attributes = {"realm": settings["realm"], "error": denied.error, "error_description": description, "scope": scope}
+    attributes = {"realm": settings["realm"], "resource_metadata": settings["resource_metadata"]}
+    attributes.update({"error": denied.error, "error_description": description, "scope": scope})
     clean = lambda value: re.sub(r"[^ !#-\[\]-~]", "", value)
     written = [f'{name}="{clean(value)}"' for name, value in attributes.items() if value is not None]
     challenge = " ".join(["Bearer", ", ".join(written)]).rstrip()

@@ -27,6 +27,7 @@ pub mod kept_keys;
 pub mod metadata;
 pub mod request;
 pub mod resource;
+pub mod resource_metadata;
 pub mod response;
 pub mod revocation_list;
 pub mod scope;

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use axum::routing::get;
 use axum::{Extension, Router};
 use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier};
-use certbind_verify::tower::{ProvedCertificate, VerifyLayer};
-use certbind_verify::{Demand, Scope, Settings, Verified};
+use certbind_verify::tower::{MetadataLayer, ProvedCertificate, VerifyLayer};
+use certbind_verify::{Demand, ResourceMetadata, Scope, Settings, Verified};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -34,17 +34,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     // The issuer stands next door here; for one in the internet it is AddressPolicy::PublicOnly.
     let fetch = fetch::Settings::new(tls::certificates(ca)?, AddressPolicy::AllowPrivate);
-    let verifier = OnlineVerifier::new(Settings::new(issuer, audience), fetch)?;
-    serve(TcpListener::bind(address).await?, tls::from_files(chain, key)?, routes(&verifier)?).await;
+    let metadata = ResourceMetadata::new(audience, issuer)?;
+    let settings = Settings { resource_metadata: Some(metadata.url()), ..Settings::new(issuer, audience) };
+    let routes = routes(&OnlineVerifier::new(settings, fetch)?, metadata)?;
+    serve(TcpListener::bind(address).await?, tls::from_files(chain, key)?, routes).await;
     Ok(())
 }
 
-/// Each route has a layer with what it demands: a bound token, which is the default, and a scope.
-pub(crate) fn routes(verifier: &OnlineVerifier) -> Result<Router, Box<dyn Error>> {
+/// Each route has a layer with what it demands: a bound token, which is the default, and a scope. The layer around all of them
+/// serves the metadata (RFC 9728).
+pub(crate) fn routes(verifier: &OnlineVerifier, metadata: ResourceMetadata) -> Result<Router, Box<dyn Error>> {
     let demands = |scope: Scope| VerifyLayer::new(verifier.clone(), Demand { scope, ..Demand::default() });
+    let metadata = metadata.with_scopes(&"payments:read payments:refund".parse()?);
     let router = Router::new()
         .route("/payments", get(paid).layer(demands("payments:read".parse()?)))
-        .route("/refunds", get(paid).layer(demands("payments:refund".parse()?)));
+        .route("/refunds", get(paid).layer(demands("payments:refund".parse()?)))
+        .layer(MetadataLayer::new(&metadata));
     Ok(router)
 }
 

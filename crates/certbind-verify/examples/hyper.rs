@@ -16,13 +16,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier};
-use certbind_verify::{Clock as _, Demand, Denied, Settings, SystemClock, Thumbprint, Verified};
+use certbind_verify::{Clock as _, Demand, Denied, ResourceMetadata, Settings, SystemClock, Thumbprint, Verified};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -36,36 +36,49 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     // The issuer stands next door here; for one in the internet it is AddressPolicy::PublicOnly.
     let fetch = fetch::Settings::new(tls::certificates(ca)?, AddressPolicy::AllowPrivate);
-    let verifier = OnlineVerifier::new(Settings::new(issuer, audience), fetch)?;
-    serve(TcpListener::bind(address).await?, tls::from_files(chain, key)?, verifier).await;
+    let metadata = ResourceMetadata::new(audience, issuer)?;
+    let settings = Settings { resource_metadata: Some(metadata.url()), ..Settings::new(issuer, audience) };
+    let metadata = metadata.with_scopes(&"payments:read payments:refund".parse()?);
+    let api = Api { verifier: OnlineVerifier::new(settings, fetch)?, metadata };
+    serve(TcpListener::bind(address).await?, tls::from_files(chain, key)?, api).await;
     Ok(())
 }
 
+/// What every connection needs.
+pub(crate) struct Api {
+    pub(crate) verifier: OnlineVerifier,
+    /// What the API says of itself to whoever has no token yet (RFC 9728).
+    pub(crate) metadata: ResourceMetadata,
+}
+
 /// Serves until the process ends.
-pub(crate) async fn serve(listener: TcpListener, tls: ServerConfig, verifier: OnlineVerifier) {
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+pub(crate) async fn serve(listener: TcpListener, tls: ServerConfig, api: Api) {
+    let (acceptor, api) = (TlsAcceptor::from(Arc::new(tls)), Arc::new(api));
     loop {
         let tcp = tls::next(&listener).await;
-        tokio::spawn(connection(acceptor.clone(), tcp, verifier.clone()));
+        tokio::spawn(connection(acceptor.clone(), tcp, Arc::clone(&api)));
     }
 }
 
-async fn connection(acceptor: TlsAcceptor, tcp: TcpStream, verifier: OnlineVerifier) {
+async fn connection(acceptor: TlsAcceptor, tcp: TcpStream, api: Arc<Api>) {
     let Some(stream) = tls::accept(&acceptor, tcp).await else { return };
     let certificate = tls::certificate_of(&stream);
-    let service = service_fn(|request| answer(&verifier, certificate, request));
+    let service = service_fn(|request| answer(&api, certificate, request));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(tls::PATIENCE);
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(
-    verifier: &OnlineVerifier,
+    api: &Api,
     certificate: Option<Thumbprint>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.method() == Method::GET && request.uri().path() == api.metadata.path() {
+        return Ok(document(&api.metadata));
+    }
     let Some(demand) = demand_of(request.uri().path()) else { return Ok(reply(StatusCode::NOT_FOUND, "")) };
-    Ok(match verify(verifier, certificate.as_ref(), &demand, &request).await {
+    Ok(match verify(&api.verifier, certificate.as_ref(), &demand, &request).await {
         Ok(verified) => reply(StatusCode::OK, &format!("paid by {}\n", verified.client_id())),
         Err(denied) => refuse(&denied),
     })
@@ -98,6 +111,13 @@ async fn verify(
 fn has_token_in_query(request: &Request<Incoming>) -> bool {
     let query = request.uri().query().unwrap_or_default();
     query.split('&').any(|parameter| parameter.split('=').next() == Some("access_token"))
+}
+
+fn document(metadata: &ResourceMetadata) -> Response<Full<Bytes>> {
+    let mut response = reply(StatusCode::OK, &metadata.to_json());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("max-age=3600"));
+    response
 }
 
 fn refuse(denied: &Denied) -> Response<Full<Bytes>> {

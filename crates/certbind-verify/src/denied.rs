@@ -7,6 +7,8 @@ use certbind_proto::error::ErrorCode;
 use certbind_proto::jws::JwsFault;
 use certbind_proto::scope::Scope;
 
+use crate::Settings;
+
 /// Why a request is denied: one variant for each step that can say no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -107,8 +109,8 @@ pub struct Denied {
 }
 
 impl Denied {
-    pub(crate) fn new(fault: Fault, realm: Option<&str>, demanded: &Scope) -> Self {
-        let challenge = realm.map_or(Challenge::bearer(), |realm| Challenge::bearer().realm(realm));
+    pub(crate) fn new(fault: Fault, settings: &Settings, demanded: &Scope) -> Self {
+        let challenge = opening(settings);
         let (status, challenge) = match fault.code() {
             None => (401, Some(challenge)),
             // The fault is on this side: a challenge would make clients throw good tokens away.
@@ -155,4 +157,16 @@ impl Denied {
     pub const fn is_for_want_of_keys(&self) -> bool {
         matches!(self.fault, Fault::KeysUnavailable | Fault::Token(TokenFault::Jws(JwsFault::KeyUnknown)))
     }
+}
+
+/// What every challenge says of this resource, whatever was wrong.
+fn opening(settings: &Settings) -> Challenge {
+    let mut challenge = Challenge::bearer();
+    if let Some(realm) = &settings.realm {
+        challenge = challenge.realm(realm);
+    }
+    if let Some(url) = &settings.resource_metadata {
+        challenge = challenge.resource_metadata(url);
+    }
+    challenge
 }

@@ -54,6 +54,7 @@ pub use certbind_proto::binding::Requirement;
 pub use certbind_proto::jwk::JwkSet;
 pub use certbind_proto::jws::{Algorithm, Algorithms};
 pub use certbind_proto::kept_keys::Freshness;
+pub use certbind_proto::resource_metadata::{IdentifierFault, ResourceMetadata};
 pub use certbind_proto::scope::Scope;
 pub use certbind_proto::thumbprint::Thumbprint;
 pub use certbind_proto::time::{Clock, SystemClock, Timestamp};
@@ -76,10 +77,13 @@ pub struct Settings {
     pub issuer: String,
     /// The protection space that challenges name (RFC 9110 §11.5).
     pub realm: Option<String>,
+    /// Where the [metadata](ResourceMetadata::url) of this resource is, for challenges to name (RFC 9728 §5.1).
+    pub resource_metadata: Option<String>,
 }
 
 impl Settings {
-    /// For tokens of this issuer for this resource: every algorithm that certbind knows, clocks up to 30 s apart, no realm.
+    /// For tokens of this issuer for this resource: every algorithm that certbind knows, clocks up to 30 s apart, neither
+    /// realm nor metadata.
     #[must_use]
     pub fn new(issuer: &str, audience: &str) -> Self {
         Self {
@@ -88,6 +92,7 @@ impl Settings {
             clock_skew: Duration::from_secs(30),
             issuer: issuer.to_owned(),
             realm: None,
+            resource_metadata: None,
         }
     }
 }
@@ -225,7 +230,7 @@ impl Verifier {
     }
 
     fn deny(&self, fault: Fault, demand: &Demand) -> Denied {
-        Denied::new(fault, self.settings.realm.as_deref(), &demand.scope)
+        Denied::new(fault, &self.settings, &demand.scope)
     }
 }
 

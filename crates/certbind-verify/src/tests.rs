@@ -607,6 +607,31 @@ fn rfc6750_3_golden_challenges() {
 }
 
 #[test]
+fn rfc9728_5_1_each_challenge_names_the_metadata_when_there_are_some() {
+    let mut rig = Rig::new();
+    let metadata = ResourceMetadata::new(AUDIENCE, ISSUER).unwrap();
+    rig.verifier.settings.resource_metadata = Some(metadata.url());
+    let named = r#"Bearer resource_metadata="https://api.example.com/.well-known/oauth-protected-resource/payments""#;
+    let good = format!("Bearer {}", rig.token(&good_claims()));
+    let admin = Demand { scope: "admin".parse().unwrap(), ..Demand::default() };
+    for (headers, demand, status) in [
+        (vec![], demand(), 401),
+        (vec!["Bearer a b"], demand(), 400),
+        (vec!["Bearer garbage"], demand(), 401),
+        (vec![good.as_str()], admin, 403),
+    ] {
+        let headers = headers.iter().map(|header| header.as_bytes());
+        let denied = rig.verifier.verify(headers, Some(&mine()), &demand, NOW).unwrap_err();
+        assert_eq!(denied.status(), status);
+        assert!(denied.challenge().is_some_and(|challenge| challenge.starts_with(named)), "{denied:?}");
+        assert!(denied.challenge().is_some_and(|challenge| challenge.matches("resource_metadata").count() == 1));
+    }
+    rig.verifier.keys = Keys::none(Keys::FRESHNESS);
+    let denied = rig.verifier.verify([good.as_bytes()], Some(&mine()), &demand(), NOW).unwrap_err();
+    assert_eq!((denied.status(), denied.challenge()), (503, None));
+}
+
+#[test]
 fn rfc6750_2_1_the_scheme_has_no_case() {
     let rig = Rig::new();
     let token = rig.token(&good_claims());

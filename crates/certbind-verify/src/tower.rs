@@ -18,9 +18,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Extensions cannot be set from outside: what a client sends are headers. Where nothing puts a certificate in, there is none, and
+//! [`MetadataLayer`] serves what the resource says of itself (RFC 9728). Extensions cannot be set from outside: what a client sends are headers. Where nothing puts a certificate in, there is none, and
 //! bound tokens are denied. `examples/axum.rs` is a whole service.
 
+mod metadata;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{Demand, Denied, Verified, Verifier};
+
+pub use metadata::{MetadataLayer, ServeMetadata};
 
 /// The client certificate of the connection that carries a request: an extension of the request, put there by whoever
 /// terminated TLS **and had the possession of its key proved**. Never from a header.

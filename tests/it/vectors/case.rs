@@ -20,6 +20,7 @@ pub(super) fn defaults() -> Map<String, Value> {
             "algorithms": ["EdDSA", "ES256", "ES384", "PS256", "PS384", "RS256"],
             "clock_skew": 30,
             "realm": null,
+            "resource_metadata": null,
         },
         "now": NOW,
         "certificate": BILLING,
@@ -222,6 +223,9 @@ impl Case {
         let mut attributes = Vec::new();
         if let Some(realm) = self.member("settings")["realm"].as_str() {
             attributes.push(format!("realm=\"{}\"", realm.replace(['"', '\\', '\n', 'é'], "")));
+        }
+        if let Some(url) = self.member("settings")["resource_metadata"].as_str() {
+            attributes.push(format!("resource_metadata=\"{url}\""));
         }
         if let Some(error) = error {
             attributes.push(format!("error=\"{error}\", error_description=\"{description}\""));

@@ -42,7 +42,7 @@ pub(super) fn cases() -> Vec<Case> {
     let written = written.into_iter().map(|(name, rule, header, verdict)| {
         case(name, rule).authorization(move |token| vec![header.replace("{}", token)]).ends(verdict)
     });
-    written.chain(counted()).chain(long()).chain(with_realm()).collect()
+    written.chain(counted()).chain(long()).chain(with_realm()).chain(with_metadata()).collect()
 }
 
 /// No header, or more than one.
@@ -78,4 +78,21 @@ fn with_realm() -> impl Iterator<Item = Case> {
         let wrap = move |_: &str| header.into_iter().map(str::to_owned).collect();
         case(name, "RFC 6750 §3").with_in("settings", "realm", realm).authorization(wrap).ends(verdict)
     })
+}
+
+/// Every challenge says where the resource describes itself.
+fn with_metadata() -> impl Iterator<Item = Case> {
+    let url = "https://api.example.com/.well-known/oauth-protected-resource/payments";
+    let described = |name: &'static str| case(name, "RFC 9728 §5.1").with_in("settings", "resource_metadata", url);
+    [
+        described("no header, with metadata").authorization(|_| Vec::new()).ends("token_missing"),
+        described("two words, with metadata").authorization(|_| vec!["Bearer a b".into()]).ends("400 token_malformed"),
+        described("a bad token, with metadata").authorization(|_| vec!["Bearer a".into()]).ends("token_malformed"),
+        described("too little scope, with metadata and a realm")
+            .with_in("settings", "realm", "payments")
+            .with_in("demand", "scope", "payments:refund")
+            .ends("scope_missing"),
+        described("no keys at hand, with metadata").with("jwks", serde_json::Value::Null).ends("keys_unavailable"),
+    ]
+    .into_iter()
 }

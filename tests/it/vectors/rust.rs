@@ -50,6 +50,7 @@ fn settings(given: &Value) -> Settings {
         audiences: texts("audiences").collect(),
         clock_skew: Duration::from_secs(given["clock_skew"].as_u64().unwrap()),
         realm: given["realm"].as_str().map(str::to_owned),
+        resource_metadata: given["resource_metadata"].as_str().map(str::to_owned),
         ..Settings::new(given["issuer"].as_str().unwrap(), "")
     }
 }

@@ -9,7 +9,7 @@ use certbind_proto::time::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::{JwkSet, Keys, Requirement, Settings};
+use crate::{JwkSet, Keys, Requirement, ResourceMetadata, Settings};
 
 const ISSUER: &str = "https://auth.example.com";
 const AUDIENCE: &str = "https://api.example.com/payments";
@@ -172,6 +172,35 @@ async fn a_route_that_says_so_takes_tokens_that_are_bound_to_nothing() {
     let unbound = rig.bearer_of(json!(null));
     assert_eq!(rig.send(relaxed.clone(), request("/", &[&unbound], None)).await.0, 200);
     assert_eq!(rig.send(relaxed, request("/", &[&rig.bearer()], None)).await.0, 401, "one that is bound stays so");
+}
+
+#[tokio::test]
+async fn rfc9728_3_the_metadata_are_served_to_whoever_asks_and_the_rest_goes_on() {
+    let rig = Rig::new();
+    let metadata = ResourceMetadata::new(AUDIENCE, ISSUER).unwrap();
+    let layer = VerifyLayer::with_clock(rig.verifier.clone(), demand(), Arc::new(FixedClock::at(NOW)));
+    let mut service = MetadataLayer::new(&metadata).layer(layer.layer(rig.api.clone()));
+    let path = "/.well-known/oauth-protected-resource/payments";
+    let beside = [format!("{path}?a=b"), format!("{path}/"), "/.well-known/oauth-protected-resource".to_owned()];
+    for (method, target, status, body) in [
+        ("GET", path, 200, metadata.to_json()),
+        ("HEAD", path, 200, metadata.to_json()),
+        ("POST", path, 405, String::new()),
+        ("GET", &beside[0], 401, String::new()),
+        ("GET", &beside[1], 401, String::new()),
+        ("GET", &beside[2], 401, String::new()),
+        ("GET", "/payments", 401, String::new()),
+    ] {
+        let request = Request::builder().method(method).uri(target).body("").unwrap();
+        std::future::poll_fn(|context| service.poll_ready(context)).await.unwrap();
+        let response = service.call(request).await.unwrap();
+        let header = |name| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let kind = header(http::header::CONTENT_TYPE);
+        assert_eq!(kind.as_deref(), (status == 200).then_some("application/json"), "{method} {target}");
+        assert_eq!(header(http::header::ALLOW).is_some(), status == 405, "{method} {target}");
+        assert_eq!((response.status().as_u16(), response.into_body()), (status, body), "{method} {target}");
+    }
+    assert_eq!(rig.calls(), 0);
 }
 
 #[test]

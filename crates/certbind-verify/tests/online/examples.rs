@@ -7,16 +7,17 @@ use certbind_devpki::{Identity, LeafSpec, Validity};
 use certbind_https::{AddressPolicy, Fetcher, Limits, client_config};
 use certbind_proto::jws::Signer;
 use certbind_verify::fetch::{self, OnlineVerifier};
-use certbind_verify::{Clock as _, Settings, SystemClock, Thumbprint};
-use hyper::Request;
-use hyper::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use certbind_verify::{Clock as _, ResourceMetadata, Settings, SystemClock, Thumbprint};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use hyper::{Request, Response};
 use tokio::net::TcpListener;
 
-use super::hyper_example::tls;
+use super::hyper_example::{Api, tls};
 use super::issuer::{ALWAYS, AUDIENCE, StubIssuer, signer};
 use super::{axum_example, hyper_example};
 
-const INVALID_TOKEN: &str = r#"Bearer error="invalid_token", error_description="The access token is not good here.""#;
+const NOTHING: &str = r#"Bearer resource_metadata="https://localhost/.well-known/oauth-protected-resource/payments""#;
+const INVALID_TOKEN: &str = r#"Bearer resource_metadata="https://localhost/.well-known/oauth-protected-resource/payments", error="invalid_token", error_description="The access token is not good here.""#;
 
 #[derive(Clone, Copy, Debug)]
 enum Program {
@@ -41,13 +42,15 @@ impl Rig {
         let server = issuer.leaf(&LeafSpec::server(ALWAYS));
         let tls = tls::config(server.chain().to_vec(), server.key()).unwrap();
         let fetch = fetch::Settings::new(vec![issuer.root()], AddressPolicy::AllowPrivate);
-        let verifier = OnlineVerifier::new(Settings::new(&issuer.url(), AUDIENCE), fetch).unwrap();
+        let metadata = ResourceMetadata::new(AUDIENCE, &issuer.url()).unwrap();
+        let settings = Settings { resource_metadata: Some(metadata.url()), ..Settings::new(&issuer.url(), AUDIENCE) };
+        let verifier = OnlineVerifier::new(settings, fetch).unwrap();
         match program {
             Program::Axum => {
-                let routes = axum_example::routes(&verifier).unwrap();
+                let routes = axum_example::routes(&verifier, metadata).unwrap();
                 drop(tokio::spawn(axum_example::serve(listener, tls, routes)));
             }
-            Program::Hyper => drop(tokio::spawn(hyper_example::serve(listener, tls, verifier))),
+            Program::Hyper => drop(tokio::spawn(hyper_example::serve(listener, tls, Api { verifier, metadata }))),
         }
         Self { api, issuer, signer }
     }
@@ -58,6 +61,12 @@ impl Rig {
 
     /// Status and challenge.
     async fn call(&self, path: &str, headers: &[String], identity: Option<&Identity>) -> (u16, Option<String>) {
+        let response = self.send(path, headers, identity).await;
+        let challenge = response.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
+        (response.status().as_u16(), challenge)
+    }
+
+    async fn send(&self, path: &str, headers: &[String], identity: Option<&Identity>) -> Response<Bytes> {
         let identity =
             identity.map(|identity| certbind_https::Identity { chain: identity.chain().to_vec(), key: identity.key() });
         let tls = client_config(&[self.issuer.root()], identity).unwrap();
@@ -66,9 +75,7 @@ impl Rig {
         for header in headers {
             request = request.header(AUTHORIZATION, header);
         }
-        let response = fetcher.send(request.body(Bytes::new()).unwrap()).await.unwrap();
-        let challenge = response.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
-        (response.status().as_u16(), challenge)
+        fetcher.send(request.body(Bytes::new()).unwrap()).await.unwrap()
     }
 }
 
@@ -110,12 +117,12 @@ async fn rfc6750_3_1_what_is_answered_to_what() {
         let token = rig.token_for(&billing);
         let bearer = format!("Bearer {token}");
         let in_query = format!("/payments?a=b&access_token={token}");
-        let invalid_request = r#"Bearer error="invalid_request", error_description="One access token belongs into one Authorization header.""#;
-        let insufficient_scope = r#"Bearer error="insufficient_scope", error_description="The access token does not allow this.", scope="payments:refund""#;
+        let invalid_request = r#"Bearer resource_metadata="https://localhost/.well-known/oauth-protected-resource/payments", error="invalid_request", error_description="One access token belongs into one Authorization header.""#;
+        let insufficient_scope = r#"Bearer resource_metadata="https://localhost/.well-known/oauth-protected-resource/payments", error="insufficient_scope", error_description="The access token does not allow this.", scope="payments:refund""#;
         for (name, path, headers, status, challenge) in [
             ("good", "/payments", vec![bearer.clone()], 200, None),
-            ("nothing", "/payments", vec![], 401, Some("Bearer")),
-            ("query only", &in_query, vec![], 401, Some("Bearer")),
+            ("nothing", "/payments", vec![], 401, Some(NOTHING)),
+            ("query only", &in_query, vec![], 401, Some(NOTHING)),
             ("query beside the header", &in_query, vec![bearer.clone()], 400, Some(invalid_request)),
             ("two headers", "/payments", vec![bearer.clone(), bearer.clone()], 400, Some(invalid_request)),
             ("two words", "/payments", vec!["Bearer a b".to_owned()], 400, Some(invalid_request)),
@@ -126,5 +133,25 @@ async fn rfc6750_3_1_what_is_answered_to_what() {
             let answer = rig.call(path, &headers, Some(&billing)).await;
             assert_eq!(answer, (status, challenge.map(str::to_owned)), "{program:?}: {name}");
         }
+    }
+}
+
+#[tokio::test]
+async fn rfc9728_3_2_who_has_no_token_learns_from_the_challenge_where_there_are_some() {
+    for program in PROGRAMS {
+        let rig = Rig::new(program).await;
+        let (_, challenge) = rig.call("/payments", &[], None).await;
+        let challenge = challenge.unwrap();
+        let (_, url) = challenge.trim_end_matches('"').split_once("resource_metadata=\"").unwrap();
+        let path = url.strip_prefix("https://localhost").unwrap();
+        let response = rig.send(path, &[], None).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[CONTENT_TYPE]),
+            (200, &"application/json".parse().unwrap())
+        );
+        let document: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(document["resource"], AUDIENCE, "{program:?}");
+        assert_eq!(document["authorization_servers"], serde_json::json!([rig.issuer.url()]), "{program:?}");
+        assert_eq!(document["tls_client_certificate_bound_access_tokens"], true, "{program:?}");
     }
 }
