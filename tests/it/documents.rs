@@ -40,7 +40,7 @@ fn every_command_of_every_page_is_run_or_accounted_for() {
     let by_hand: BTreeSet<String> = commands_by_hand().into_iter().chain(commands_of(FLEET)).collect();
     let mut accounted: BTreeSet<&str> = ACCOUNTED.iter().map(|(command, _)| *command).collect();
     // Those of a page of their own are all run, by `admin::docs` and as parts of the scripts of `foreign::page`.
-    let elsewhere = [crate::admin::docs::PAGE, crate::foreign::page::PAGE];
+    let elsewhere = [crate::admin::docs::PAGE, crate::services::PAGE, crate::foreign::page::PAGE];
     for page in house::pages().into_iter().filter(|page| !elsewhere.contains(&page.as_str())) {
         for command in
             house::blocks(&page).iter().filter(|block| block.language == "sh").flat_map(|block| commands(&block.text))
@@ -275,13 +275,13 @@ pub(crate) fn shell_command(line: &str, folder: &Path) -> Command {
 }
 
 /// `certbind dev` on free ports, until it is dropped.
-struct SetUp {
+pub(crate) struct SetUp {
     process: Child,
     ports: [(String, String); 2],
 }
 
 impl SetUp {
-    fn start(command: &str, folder: &Path) -> Self {
+    pub(crate) fn start(command: &str, folder: &Path) -> Self {
         let arguments: Vec<&str> = command.split(' ').skip(1).collect();
         let (_, dir) = command.split_once("--dir ").expect("the README names the folder");
         let process = certbind()
@@ -316,7 +316,7 @@ impl SetUp {
     }
 
     /// A command of the README with the ports of this run.
-    fn with_its_ports(&self, command: &str) -> String {
+    pub(crate) fn with_its_ports(&self, command: &str) -> String {
         self.ports.iter().fold(command.to_owned(), |command, (written, real)| command.replace(written, real))
     }
 }

@@ -19,6 +19,7 @@ mod postgres;
 mod process;
 mod reasons;
 mod revocation;
+mod services;
 mod support;
 mod token;
 mod vectors;

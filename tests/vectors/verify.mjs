@@ -204,7 +204,7 @@ function checkClaims(header, payload, settings, now) {
 function date(value) {
   if (value === undefined) return undefined;
   need(typeof value === "number" && value >= 0 && value <= LAST_SECOND, "token_malformed");
-  return Math.trunc(value * 1000);
+  return Math.trunc(value * 1000) + 0; // And no minus zero.
 }
 
 const isBefore = (now, exp, skew) => now * 1000 < exp + Math.min(skew, 60) * 1000;

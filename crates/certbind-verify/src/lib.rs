@@ -25,8 +25,12 @@
 //! certbind's default), or demand a [`max_age`](Demand::max_age) where that is too long (FAPI 2.0 §5.3.4), or give the
 //! verifier the issuer's list of what it [revoked](Revocations).
 //!
-//! With the feature `fetch`, `fetch::OnlineVerifier` gets the issuer's keys over HTTPS and keeps them fresh, and polls that
-//! list or asks the issuer about each token. Without it nothing here waits or opens a socket.
+//! Every answer is written down as well, in `tests/vectors` of the repository, for verifiers in other languages; this one is held to
+//! the same files.
+//!
+//! With the feature `tower` there is a layer that does all of it for a service of axum and the like, and one that serves what the
+//! resource says of itself ([`ResourceMetadata`], RFC 9728). With the feature `fetch`, `fetch::OnlineVerifier` gets the issuer's keys over HTTPS and keeps them fresh, and polls that
+//! list or asks the issuer about each token. Without `fetch` nothing here waits or opens a socket.
 
 mod demand;
 mod denied;
