@@ -22,6 +22,7 @@ pub mod store;
 pub mod usage;
 
 pub mod guard;
+pub mod proxy;
 
 pub mod audit;
 pub mod metrics;

@@ -7,9 +7,10 @@ use certbind_proto::subject::Subject;
 use certbind_proto::time::Timestamp;
 
 use super::problem::Problem;
+use crate::authn::ChainFault;
 use crate::authn::trust::TrustGroup;
-use crate::authn::{ChainFault, check_chain};
 use crate::net::{ConnInfo, Process};
+use crate::proxy::vouched_for;
 use crate::revocation::Revocations;
 
 /// What somebody may do. Each role may do what those before it may.
@@ -93,13 +94,11 @@ impl Access {
                 _ => Err(Problem::AdminUnknown),
             },
             Self::Certificate { trust, allow } => {
-                let peer = connection.certificate.as_deref().ok_or(ChainFault::Missing)?;
-                check_chain(peer, trust, now)?;
+                let (peer, leaf) = vouched_for(connection, trust, now)?;
                 // Whoever revoked it by its thumbprint did not ask what else it is good for.
                 if revocations.is_certificate_revoked(peer.thumbprint(), now) {
                     return Err(ChainFault::Revoked.into());
                 }
-                let leaf = peer.leaf().map_err(ChainFault::from)?;
                 let allow = allow.load();
                 let named = allow.iter().filter(|administrator| administrator.subject.check(leaf).is_ok());
                 highest(named).ok_or(Problem::AdminUnknown)

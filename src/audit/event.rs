@@ -156,7 +156,10 @@ pub struct Event {
     /// The certificate that the token is bound to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cnf_x5t_s256: Option<String>,
-    /// Subject of the certificate on the connection.
+    /// The thumbprint of the client's certificate: the one of the connection, or the one that a proxy forwarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_x5t_s256: Option<String>,
+    /// Subject of that certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_subject: Option<String>,
     /// Its serial number, in hexadecimal.
@@ -165,6 +168,12 @@ pub struct Event {
     /// Its last second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_not_after: Option<String>,
+    /// The format in which a proxy forwarded that certificate; not there when it is the one of the connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forwarded_from: Option<&'static str>,
+    /// The proxy that the request came through: the name of its certificate, or its user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// The peer's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,

@@ -8,7 +8,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Exit, clients, storage, trust_files};
-use crate::config::{self, AdminListener, Config, Environment, Files, Opened, Rejected, Remark, Sources, Warning};
+use crate::config::{
+    self, Config, Environment, Files, Opened, ProxyFiles, ProxyListener, Rejected, Remark, Sources, Warning,
+};
 use crate::net;
 
 /// Where the configuration is when nobody says where.
@@ -132,12 +134,15 @@ fn beyond_the_file(config: &Config, files: Files, environment: &Environment, now
     let administrators = trust_files::of_administrators(config, of_admin, environment, now).err();
     let clients = clients::load(config).err();
     let database = files.database.and_then(|files| storage::target(&files).err());
-    let socket = match &config.admin {
-        Some(AdminListener::Unix(path)) => net::check_unix(path).err(),
+    let proxies = match (config.proxy.as_ref().map(|proxy| &proxy.listen), files.proxy) {
+        (Some(ProxyListener::Tls(own)), Some(ProxyFiles::Tls(files))) => {
+            trust_files::of_proxies(trust_files::PROXIES, &own.trust, files.trust, environment, now).err()
+        }
         _ => None,
     };
-    let socket = socket.map(|fault| anyhow::anyhow!("listen.admin.address: {fault}"));
-    let administrators = administrators.into_iter().chain(socket);
+    let sockets = config.sockets().filter_map(|(key, path)| Some((key, net::check_unix(path).err()?)));
+    let sockets = sockets.map(|(key, fault)| anyhow::anyhow!("{key}: {fault}"));
+    let administrators = administrators.into_iter().chain(proxies).chain(sockets);
     trust.into_iter().chain(administrators).chain(clients).chain(database).map(|error| format!("{error:#}")).collect()
 }
 

@@ -153,7 +153,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "certificate_missing",
         "The client sent no certificate on this connection, and this client or this server's policy demands one.",
-        "Give the client its certificate and key, and send it to the token endpoint of mtls_endpoint_aliases. Behind a TLS-terminating proxy the certificate does not arrive.",
+        "Give the client its certificate and key, and send it to the token endpoint of mtls_endpoint_aliases. If a proxy ends TLS, have it forward the certificate to [listen.proxy].",
     ),
     reason(
         "certificate_not_revoked",
@@ -266,14 +266,19 @@ pub const REASONS: &[Reason] = &[
         "Percent-encode each value once.",
     ),
     reason(
+        "forwarded_hash_alone",
+        "The proxy forwarded the hash of its client's certificate and not the certificate (XFCC with Hash= alone). The guard needs no more; here the certificate says who the client is.",
+        "Have Envoy forward the certificate as well: set_current_client_cert_details with cert: true, or chain: true where clients have intermediates.",
+    ),
+    reason(
         "forwarded_malformed",
-        "What a proxy forwarded as the certificate of its client is not in the format that listen.certificate_from names (RFC 9440 §2).",
+        "What a proxy forwarded as the certificate of its client is not in the format that certificate_from names in [listen.proxy] of the server, or in [listen] of the guard (RFC 9440 §2).",
         "Hold what the proxy writes into that header against the sample of deploy/, and look whether the two settings mean the same proxy.",
     ),
     reason(
         "forwarded_other_header",
         "Beside the header that is configured another one claims to forward a certificate, or one that differs by `_` for `-` alone (RFC 9440 §4).",
-        "If a client sent it, this is an attempt to pass for somebody else. If the proxy did, have it remove that header, or name its format in listen.certificate_from.",
+        "If a client sent it, this is an attempt to pass for somebody else. If the proxy did, have it remove that header, or name its format in certificate_from.",
     ),
     reason(
         "forwarded_repeated",
@@ -381,9 +386,14 @@ pub const REASONS: &[Reason] = &[
         "Send If-Match with the ETag of the state that you change, or * for any.",
     ),
     reason(
+        "proxy_certificate",
+        "Whoever came to a listener for proxies has a certificate that is not good for one: not of a CA in its ca, expired, revoked, or not made for client authentication. `detail` of the server's audit line names the fact.",
+        "Give the proxy a certificate of that CA with clientAuth in its extended key usage, and renew it in time. A CA of [[trust]] vouches for clients, not for proxies.",
+    ),
+    reason(
         "proxy_unknown",
-        "Somebody asked the guard who is not a proxy that it knows, so what they say of a certificate is worth nothing.",
-        "Over a Unix socket, name the proxy's user in listen.users; over TLS, name a name of its certificate in [[listen.allow]], and have its CA in listen.ca.",
+        "Somebody came to the guard, or to [listen.proxy] of the server, who is not a proxy that is known there, so what they say of a certificate is worth nothing.",
+        "Over a Unix socket, name the proxy's user in users; over TLS, name a name of its certificate in allow (both in [listen.proxy] of the server, [listen] of the guard).",
     ),
     reason(
         "query_malformed",

@@ -2,9 +2,8 @@
 
 mod reload;
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,29 +21,24 @@ use super::followed::Followed;
 use super::log::Volume;
 use super::poll::Poll;
 use super::serve::certificate::{ServerCertificate, Source as CertificateSource, certified};
-use super::{Exit, log, serve, trust_files};
+use super::{Exit, log, proxies, serve, trust_files};
 use crate::audit::{AuditFile, Durability, LineWriter};
 use crate::config::{
-    self, CertificateFrom, Environment, GuardConfig, GuardFiles, GuardListener, GuardMode, GuardOpened, GuardTls,
-    Identity, Sources, TrustFiles,
+    self, CertificateFrom, Environment, GuardConfig, GuardFiles, GuardMode, GuardOpened, MutualFiles, ProxyFiles,
+    ProxyListener, ProxyTls, Sources,
 };
 use crate::guard::auth_request::{self, Naming};
 use crate::guard::ext_authz::{self, Source};
-use crate::guard::{Caller, Guard, Metrics, Route, Rules};
+use crate::guard::{Guard, Metrics, Route, Rules};
 use crate::http::ops::{Check, Operations};
 use crate::net::{self, Capacity, Listener, Others, SocketFile, Transport, tls};
+use crate::proxy::Caller;
 
 /// How many connections the operations listener takes.
 const MAX_OPS_CONNECTIONS: usize = 64;
 
 /// How long the issuer may take at the start. A guard that starts without it denies everything until it comes.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
-
-/// Proxies send what their clients sent, with a certificate on top.
-const HEADER_BYTES: u32 = 64 * 1024;
-
-/// A proxy asks many questions over one connection, and gives many up when its clients go away.
-const STREAMS: u32 = 1000;
 
 /// Where the configuration is, and what is said over it.
 #[derive(Debug, clap::Args)]
@@ -95,13 +89,6 @@ pub(super) fn run(args: &GuardArgs, environment: &Environment) -> anyhow::Result
         Ok(opened) => opened,
         Err(rejected) => return Ok(super::config::refuse(&rejected, &mut io::stderr())?),
     };
-    let users = match users_of(&opened.config.listen) {
-        Ok(users) => users,
-        Err(unknown) => {
-            eprintln!("{unknown:#}");
-            return Ok(Exit::Invalid);
-        }
-    };
     if args.check {
         opened.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         return Ok(Exit::Done);
@@ -111,7 +98,7 @@ pub(super) fn run(args: &GuardArgs, environment: &Environment) -> anyhow::Result
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = serve::Signals::heard()?;
-        let running = Running::start(opened, users, sources, log.volume()).await?;
+        let running = Running::start(opened, sources, log.volume()).await?;
         while signals.next().await == serve::Told::Reload {
             running.reload().await;
         }
@@ -131,7 +118,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(opened: GuardOpened, users: Vec<u32>, sources: Sources, volume: Volume) -> anyhow::Result<Self> {
+    async fn start(opened: GuardOpened, sources: Sources, volume: Volume) -> anyhow::Result<Self> {
         let GuardOpened { config, files, warnings, effective } = opened;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
@@ -145,7 +132,7 @@ impl Running {
             audit: lines.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let Front { listener, caller, transport, mut look } = front(&config, files.tls, users, &sources.environment)?;
+        let Front { listener, caller, transport, mut look } = front(&config, files.proxy, &sources.environment)?;
         let ops = config.ops.as_ref().map(|ops| Listener::bind(ops.address)).transpose();
         let ops = ops.context("cannot listen at listen.ops.address")?;
         let socket = listener.file().cloned();
@@ -178,8 +165,8 @@ impl Running {
         }
         let ops = ops_address.map(tracing::field::display);
         match &config.listen {
-            GuardListener::Unix { path, .. } => tracing::info!(socket = %path.display(), ops, "ready"),
-            GuardListener::Tls(_) => tracing::info!(%address, ops, "ready"),
+            ProxyListener::Unix { path, .. } => tracing::info!(socket = %path.display(), ops, "ready"),
+            ProxyListener::Tls(_) => tracing::info!(%address, ops, "ready"),
         }
         Ok(running)
     }
@@ -336,11 +323,9 @@ fn limits(config: &GuardConfig) -> net::Limits {
         header: config.limits.header_timeout,
         idle: config.limits.idle_timeout,
         drain: config.limits.drain_timeout,
-        header_bytes: HEADER_BYTES,
-        streams: STREAMS,
-        abandoned: u32::MAX,
         ..net::Limits::default()
     }
+    .of_proxies()
 }
 
 /// What proxies meet.
@@ -352,18 +337,14 @@ struct Front {
     look: Box<dyn FnMut() + Send>,
 }
 
-fn front(
-    config: &GuardConfig,
-    files: Option<(Identity, TrustFiles)>,
-    users: Vec<u32>,
-    environment: &Environment,
-) -> anyhow::Result<Front> {
+fn front(config: &GuardConfig, files: ProxyFiles, environment: &Environment) -> anyhow::Result<Front> {
     match (&config.listen, files) {
-        (GuardListener::Tls(own), Some(files)) => over_tls(own, files, environment),
-        (GuardListener::Tls(_), None) => anyhow::bail!("the guard has no certificate"),
-        (GuardListener::Unix { path, .. }, _) => {
+        (ProxyListener::Tls(own), ProxyFiles::Tls(files)) => over_tls(own, *files, environment),
+        (ProxyListener::Tls(_), ProxyFiles::Users(_)) => anyhow::bail!("the guard has no certificate"),
+        (ProxyListener::Unix { .. }, ProxyFiles::Tls(_)) => anyhow::bail!("the guard does not know who may ask"),
+        (ProxyListener::Unix { path, .. }, ProxyFiles::Users(users)) => {
             let listener = Listener::bind_unix_for(path, Others::LetIn).context("the guard has no socket")?;
-            let caller = Caller::Users(listener.uid().into_iter().chain(users).collect());
+            let caller = proxies::users(&listener, &users);
             let transport = if config.mode == GuardMode::ExtAuthz { Transport::PlainHttp2 } else { Transport::Plain };
             Ok(Front { listener, caller, transport, look: Box::new(|| {}) })
         }
@@ -372,23 +353,17 @@ fn front(
 
 /// Certificate, key, anchors and lists are followed in their files.
 fn over_tls(
-    own: &GuardTls,
-    (identity, files): (Identity, TrustFiles),
+    own: &ProxyTls,
+    MutualFiles { identity, trust: files }: MutualFiles,
     environment: &Environment,
 ) -> anyhow::Result<Front> {
-    let trust = trust_files::of_proxies(&own.trust, files, environment, SystemClock.now())?;
+    let trust = trust_files::of_proxies("[listen]", &own.trust, files, environment, SystemClock.now())?;
     let source = CertificateSource {
         listener: "guard",
         table: "listen",
         host: None,
         files: own.identity.clone(),
-        tls: tls::Settings {
-            certificate: certified(&identity)?,
-            client_certificate: tls::ClientCertificate::Required,
-            min_version: tls::TlsVersion::Tls12,
-            resumption: tls::Resumption::Off,
-            suites: tls::Suites::Default,
-        },
+        tls: proxies::mutual(certified(&identity)?, tls::TlsVersion::Tls12, tls::Suites::Default),
     };
     let certificate = ServerCertificate::new(source, environment.clone())?;
     let transport = Transport::Tls(certificate.acceptor());
@@ -402,27 +377,6 @@ fn over_tls(
         }
     });
     let listener = Listener::bind(own.address).with_context(|| format!("cannot listen at {}", own.address))?;
-    let caller = Caller::Certificate { trust, allow: own.allow.clone() };
+    let caller = proxies::named(own, trust);
     Ok(Front { listener, caller, transport, look })
-}
-
-/// Who may ask over the Unix socket beside the guard's own user and root.
-fn users_of(listen: &GuardListener) -> anyhow::Result<Vec<u32>> {
-    match listen {
-        GuardListener::Unix { users, .. } => users.iter().map(|user| uid_of(user)).collect(),
-        GuardListener::Tls(_) => Ok(Vec::new()),
-    }
-}
-
-/// The number of a user, by name or as it is.
-fn uid_of(user: &str) -> anyhow::Result<u32> {
-    if let Ok(uid) = user.parse() {
-        return Ok(uid);
-    }
-    let users = fs::read_to_string(Path::new("/etc/passwd")).context("listen.users: no users are known by name")?;
-    let found = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(user)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    });
-    found.with_context(|| format!("listen.users: there is no user {user} in /etc/passwd; write its number"))
 }

@@ -32,6 +32,7 @@ mod guard;
 mod key;
 mod poll;
 mod print;
+mod proxies;
 mod report;
 mod revocation_list;
 mod revoke;

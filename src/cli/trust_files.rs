@@ -13,6 +13,9 @@ use crate::config::{self, AdminListener, Config, Environment, Reference, TrustFi
 /// The group that vouches for administrators. No group of clients can have this name.
 const ADMINISTRATORS: &str = "[listen.admin]";
 
+/// The group that vouches for the proxies before a server.
+pub(super) const PROXIES: &str = "[listen.proxy]";
+
 /// The groups of the configuration. A group whose certificates and lists all lie in files follows them; one that came
 /// through the environment is as it was at the start.
 ///
@@ -45,17 +48,18 @@ pub(super) fn of_administrators(
     Ok(TrustGroups::new([load_group(ADMINISTRATORS, Policy::default(), (ca, crl), files, environment, now)?]))
 }
 
-/// Who may vouch for the proxies that ask a guard.
+/// Who may vouch for the proxies of a listener, as a group of its own.
 ///
 /// # Errors
 /// As [`load`].
 pub(super) fn of_proxies(
+    listener: &str,
     config::AdminTrust { ca, crl }: &config::AdminTrust,
     files: TrustFiles,
     environment: &Environment,
     now: Timestamp,
 ) -> anyhow::Result<Arc<TrustGroup>> {
-    load_group("[listen]", Policy::default(), (ca, crl), files, environment, now)
+    load_group(listener, Policy::default(), (ca, crl), files, environment, now)
 }
 
 /// The groups of another configuration: those that it has as before are the same ones, with all that they remember.

@@ -102,8 +102,8 @@ impl Checker<'_> {
     }
 
     fn admin_socket(&mut self, path: PathBuf) -> Option<AdminListener> {
-        self.refuse_tls(TABLE, &Fault::BesideAdminSocket);
-        self.draft.named.admin_socket = Some(path.clone());
+        self.refuse_tls(TABLE, &Fault::BesideSocket { table: TABLE });
+        self.draft.named.sockets.push(("listen.admin.address", path.clone()));
         Some(AdminListener::Unix(path))
     }
 

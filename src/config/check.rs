@@ -8,6 +8,7 @@ use super::admin::AdminTrust;
 use super::checker::Checker;
 use super::fault::{Complaint, Concern, Fault, Warning};
 use super::pkcs11::ModuleUri;
+use super::proxy::{self, ProxyListener};
 use super::raw::RawConfig;
 use super::reference::Reference;
 use super::settings::*;
@@ -43,9 +44,12 @@ pub(super) struct Named {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) clients_dir: Option<PathBuf>,
     pub(super) audit: Option<PathBuf>,
-    pub(super) admin_socket: Option<PathBuf>,
+    /// Unix sockets, each with its key.
+    pub(super) sockets: Vec<(&'static str, PathBuf)>,
     /// Who may vouch for administrators.
     pub(super) admin_trust: Option<AdminTrust>,
+    /// The listener for proxies.
+    pub(super) proxy: Option<ProxyListener>,
 }
 
 /// Checks everything that can be checked without opening another file. There is a whole if nothing is wrong.
@@ -65,6 +69,7 @@ impl Checker<'_> {
         let profile = self.word("profile", Profile::named);
         let min_tls = self.word("listen.mtls.min_tls", MinTls::named);
         let mtls = self.mtls(issuer.as_ref(), min_tls);
+        let proxy = self.optional(proxy::TABLE, |checker| checker.behind_proxy(issuer.as_ref()));
         let public = self.optional("listen.public", |checker| checker.public(issuer.as_ref(), min_tls));
         let ops = self.optional("listen.ops", Self::ops);
         let admin = self.optional("listen.admin", Self::admin);
@@ -95,6 +100,7 @@ impl Checker<'_> {
             data_dir: data_dir?,
             profile: profile?,
             mtls: mtls?,
+            proxy: proxy?,
             public: public?,
             ops: ops?,
             admin: admin?,
@@ -387,12 +393,12 @@ impl Checker<'_> {
     }
 
     fn check_addresses(&mut self) {
-        const LISTENERS: [&str; 4] = ["listen.mtls", "listen.public", "listen.ops", "listen.admin"];
-        let mut taken: Vec<(String, SocketAddr)> = Vec::new();
+        const LISTENERS: [&str; 5] = ["listen.mtls", "listen.proxy", "listen.public", "listen.ops", "listen.admin"];
+        let mut taken: Vec<(String, String)> = Vec::new();
         for listener in LISTENERS.into_iter().filter(|l| *l == "listen.mtls" || self.raw.has_table(l)) {
             let path = format!("{listener}.address");
-            let Some(address) = self.peek(&path).and_then(|text| text.parse().ok()) else { continue };
-            if let Some((other, _)) = taken.iter().find(|(_, other)| clash(*other, address)) {
+            let Some(address) = self.peek(&path) else { continue };
+            if let Some((other, _)) = taken.iter().find(|(_, other)| is_one_place(other, &address)) {
                 let other = other.clone();
                 self.complain(&path, Fault::AddressTaken { other });
             }
@@ -402,14 +408,17 @@ impl Checker<'_> {
 
     /// RFC 8705 §5: the aliases name another place than the endpoints themselves.
     fn check_aliases(&mut self) {
-        const ALIAS: &str = "listen.mtls.public_url";
-        if !self.raw.has_table("listen.public") || self.raw.is_spoilt(ALIAS) {
+        let alias_key = match self.raw.has_table(proxy::TABLE) {
+            true => "listen.proxy.public_url",
+            false => "listen.mtls.public_url",
+        };
+        if !self.raw.has_table("listen.public") || self.raw.is_spoilt(alias_key) {
             return;
         }
-        let Some(alias) = self.peek(ALIAS) else { return self.complain(ALIAS, Fault::AliasMissing) };
+        let Some(alias) = self.peek(alias_key) else { return self.complain(alias_key, Fault::AliasMissing) };
         let issuer = || self.peek("issuer").and_then(|issuer| Some(Issuer::parse(&issuer).ok()?.origin().to_string()));
         if self.peek("listen.public.public_url").or_else(issuer) == Some(alias) {
-            self.complain(ALIAS, Fault::AliasNotDistinct);
+            self.complain(alias_key, Fault::AliasNotDistinct);
         }
     }
 
@@ -424,6 +433,14 @@ impl Checker<'_> {
             }
             seen.push((path, value));
         }
+    }
+}
+
+/// Whether two listeners cannot both wait where these texts say.
+fn is_one_place(a: &str, b: &str) -> bool {
+    match (a.parse(), b.parse()) {
+        (Ok(a), Ok(b)) => clash(a, b),
+        _ => a.starts_with("unix:") && a == b,
     }
 }
 

@@ -41,7 +41,7 @@ pub enum Fault {
     },
     /// Not an address of the admin API.
     #[error(
-        "{value} is no address of the admin API; write unix:PATH, as in \"unix:/run/certbind/admin.sock\", or an IP address with a port, as in \"[::]:9444\", for mutual TLS"
+        "{value} is no address for this listener; write unix:PATH, as in \"unix:/run/certbind/admin.sock\", or an IP address with a port, as in \"[::]:9444\", for mutual TLS"
     )]
     AdminAddress {
         /// What was typed.
@@ -51,7 +51,7 @@ pub enum Fault {
     #[error("{0}")]
     AdministratorName(SubjectFault),
     /// No name, or several.
-    #[error("names an administrator by exactly one of san_uri, san_dns, san_ip, san_email and subject_dn, not {count}")]
+    #[error("names whom it lets in by exactly one of san_uri, san_dns, san_ip, san_email and subject_dn, not {count}")]
     AdministratorNames {
         /// How many.
         count: usize,
@@ -80,19 +80,20 @@ pub enum Fault {
         /// What was typed.
         value: String,
     },
-    /// A Unix socket is for its owner, whatever certificates there are.
+    /// A Unix socket asks nobody for a certificate.
     #[error(
-        "is for mutual TLS, and listen.admin.address is a Unix socket, which asks nobody for a certificate; take this out, or write an IP address with a port there"
+        "is for mutual TLS, and {table}.address is a Unix socket, which asks nobody for a certificate; take this out, or write an IP address with a port there"
     )]
-    BesideAdminSocket,
-    /// The same for the guard.
-    #[error(
-        "is for mutual TLS, and listen.address is a Unix socket, which asks nobody for a certificate; take this out, or write an IP address with a port there"
-    )]
-    BesideSocket,
+    BesideSocket {
+        /// The table of the listener.
+        table: &'static str,
+    },
     /// Users are known of a Unix socket alone.
-    #[error("is for a Unix socket, and listen.address is none; name the proxies in [[listen.allow]]")]
-    BesideTls,
+    #[error("is for a Unix socket, and {table}.address is none; name the proxies in [[{table}.allow]]")]
+    BesideTls {
+        /// The table of the listener.
+        table: &'static str,
+    },
     /// A certificate that is not read.
     #[error("holds a certificate that is not read: {0}")]
     Certificate(CertFault),
@@ -236,8 +237,11 @@ pub enum Fault {
         by: usize,
     },
     /// Nobody may ask.
-    #[error("lets nobody ask; name the proxies in [[listen.allow]], each by a name of its certificate")]
-    NoProxy,
+    #[error("lets nobody ask; name the proxies in [[{table}.allow]], each by a name of its certificate")]
+    NoProxy {
+        /// The table of the listener.
+        table: &'static str,
+    },
     /// Nothing would pass.
     #[error("is missing: nothing passes without a [[route]] that says what a token must be")]
     NoRoute,
@@ -371,6 +375,12 @@ pub enum Fault {
     UnknownKey {
         /// What was meant.
         meant: Option<String>,
+    },
+    /// A user that this machine does not know.
+    #[error("there is no user {value} in /etc/passwd; write the number of the user")]
+    UserUnknown {
+        /// What was typed.
+        value: String,
     },
     /// Not a URL as it should be.
     #[error("{0}")]

@@ -1,26 +1,22 @@
 //! The configuration of `certbind guard`: a file of its own, read by the same rules as the server's.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use certbind_proto::forwarded::{Format, Forwarding};
 use certbind_proto::scope::Scope;
-use certbind_proto::subject::Subject;
 use certbind_proto::time::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use super::admin::{AdminTrust, Place};
 use super::check::Draft;
 use super::checker::Checker;
 use super::fault::{Concern, Fault};
-use super::identity::Identity;
 use super::keys::{Fallback, Key, Kind, Schema, key, seconds};
-use super::load::{Loader, TrustFiles};
+use super::load::Loader;
 use super::origin::Sources;
+use super::proxy::{ProxyFiles, ProxyListener};
 use super::raw::RawConfig;
 use super::reference::Reference;
-use super::settings::{Audit, IdentitySource, LogFormat, LogLevel, OpsListener};
+use super::settings::{Audit, LogFormat, LogLevel, OpsListener};
 use super::show::Effective;
 use super::url::Issuer;
 use super::value::shown;
@@ -74,7 +70,7 @@ pub struct GuardConfig {
     /// How many bytes tokens are remembered in.
     pub memory_bytes: usize,
     /// Where proxies ask.
-    pub listen: GuardListener,
+    pub listen: ProxyListener,
     /// What a proxy asks.
     pub mode: GuardMode,
     /// Where the client's certificate stands.
@@ -89,33 +85,6 @@ pub struct GuardConfig {
     pub limits: GuardLimits,
     /// How the log is written.
     pub log: GuardLog,
-}
-
-/// Where proxies ask, and how they prove that they are proxies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GuardListener {
-    /// A Unix socket.
-    Unix {
-        /// Where.
-        path: PathBuf,
-        /// Who may ask beside the guard's own user and root: names or numbers.
-        users: Vec<String>,
-    },
-    /// Mutual TLS.
-    Tls(Box<GuardTls>),
-}
-
-/// Mutual TLS with a proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GuardTls {
-    /// Where.
-    pub address: SocketAddr,
-    /// The guard's certificate and key.
-    pub identity: IdentitySource,
-    /// Who may vouch for proxies.
-    pub trust: AdminTrust,
-    /// The names of proxies; one at least.
-    pub allow: Vec<Subject>,
 }
 
 /// How it is learnt what was revoked.
@@ -177,8 +146,8 @@ pub struct GuardLog {
 pub struct GuardFiles {
     /// The authorities that may vouch for the issuer, when a file names them.
     pub roots: Vec<CertificateDer<'static>>,
-    /// The guard's certificate and who vouches for proxies, where it speaks TLS.
-    pub tls: Option<(Identity, TrustFiles)>,
+    /// What its listener works with.
+    pub proxy: ProxyFiles,
 }
 
 /// A guard's configuration that may be used, with its files.
@@ -222,20 +191,12 @@ pub fn open_guard(sources: &Sources, now: Timestamp) -> Result<GuardOpened, Reje
 impl Loader<'_> {
     fn guard(&mut self, config: &GuardConfig) -> Option<GuardFiles> {
         let roots = config.ca.as_ref().map_or(Some(Vec::new()), |ca| self.roots("ca", ca));
-        let tls = match &config.listen {
-            GuardListener::Unix { .. } => Some(None),
-            GuardListener::Tls(tls) => {
-                let identity = self.identity(LISTEN, &tls.identity);
-                let trust = self.trust(LISTEN, &tls.trust.ca, &tls.trust.crl);
-                identity.zip(trust).map(Some)
-            }
-        };
-        Some(GuardFiles { roots: roots?, tls: tls? })
+        let proxy = self.proxy(LISTEN, &config.listen);
+        Some(GuardFiles { roots: roots?, proxy: proxy? })
     }
 }
 
 pub(super) const LISTEN: &str = "listen";
-const ALLOW: &str = "listen.allow";
 
 impl Checker<'_> {
     fn guard(&mut self) -> Option<GuardConfig> {
@@ -246,7 +207,7 @@ impl Checker<'_> {
         let memory_bytes = self.size("memory_bytes");
         let mode = self.word("listen.mode", GuardMode::named);
         let certificate_from = self.certificate_from(mode);
-        let listen = self.guard_listener();
+        let listen = self.proxy_listener(LISTEN);
         let ops = self.optional("listen.ops", Self::ops);
         let revocation = self.guard_revocation();
         let routes = self.each("route", Self::route);
@@ -274,34 +235,6 @@ impl Checker<'_> {
         })
     }
 
-    fn guard_listener(&mut self) -> Option<GuardListener> {
-        match self.place("listen.address")? {
-            Place::Unix(path) => self.guard_socket(path),
-            Place::Tls(address) => self.guard_tls(address),
-        }
-    }
-
-    fn guard_socket(&mut self, path: PathBuf) -> Option<GuardListener> {
-        self.refuse_tls(LISTEN, &Fault::BesideSocket);
-        Some(GuardListener::Unix { path, users: self.texts("listen.users")? })
-    }
-
-    fn guard_tls(&mut self, address: SocketAddr) -> Option<GuardListener> {
-        if self.raw.value("listen.users").is_some() {
-            self.complain("listen.users", Fault::BesideTls);
-        }
-        let (certificate, key) = (self.reference("listen.cert"), self.reference("listen.key"));
-        let ca = self.reference("listen.ca");
-        let crl = self.derived("listen.crl", Some(Vec::new()), Self::references);
-        let allow = self.each(ALLOW, |checker, table| checker.name_of(table));
-        if self.raw.rows(ALLOW) == 0 {
-            self.complain(LISTEN, Fault::NoProxy);
-        }
-        let identity = IdentitySource { certificate: certificate?, key: key? };
-        let trust = AdminTrust { ca: ca?, crl: crl? };
-        Some(GuardListener::Tls(Box::new(GuardTls { address, identity, trust, allow: allow? })))
-    }
-
     /// One format, and for Envoy alone what it says by itself.
     fn certificate_from(&mut self, mode: Option<GuardMode>) -> Option<CertificateFrom> {
         let relayed = self.boolean("listen.certificate_relayed") == Some(true);
@@ -317,11 +250,7 @@ impl Checker<'_> {
             return Some(CertificateFrom::Envoy);
         };
         self.check_who_sets_it(format, mode, relayed);
-        let usual = Some(Forwarding::new(format));
-        let forwarding = self.derived("listen.certificate_header", usual, |checker, path| {
-            checker.parsed(path, |text| Forwarding::in_header(format, text).ok_or(Fault::HeaderFixed))
-        });
-        forwarding.map(CertificateFrom::Header)
+        self.forwarding("listen.certificate_header", format).map(CertificateFrom::Header)
     }
 
     /// A header that the proxy does not set itself is whatever its client sends, unless a proxy before it sees to that.

@@ -121,10 +121,13 @@ pub static SERVER: Schema = Schema {
         "tokens.lifetime",
         "trust.N.",
     ],
-    optional_tables: &["listen.public", "listen.ops", "listen.admin"],
+    optional_tables: &["listen.proxy", "listen.public", "listen.ops", "listen.admin"],
 };
 
 use Fallback::{Derived, Is, Required};
+
+/// The formats in which a proxy forwards a certificate by a header.
+const FORMATS: &[&str] = &["alb", "haproxy", "nginx", "rfc9440", "traefik", "xfcc"];
 
 /// Every key, in the order in which a file shows them.
 pub const KEYS: &[Key] = &[
@@ -187,6 +190,65 @@ pub const KEYS: &[Key] = &[
         Kind::Boolean,
         Is("false"),
         "whether a TLS session may be resumed; its certificate is checked anew with each request all the same",
+    ),
+    key(
+        "listen.proxy.address",
+        Kind::AdminAddress,
+        Required,
+        "where a proxy comes that ends the TLS of clients: a Unix socket, or an address that speaks mutual TLS",
+    ),
+    key(
+        "listen.proxy.public_url",
+        Kind::WebOrigin,
+        Derived("the origin of `issuer`; required beside `[listen.public]`"),
+        "what clients call the proxy; it stands in the metadata in the place of `listen.mtls.public_url`",
+    ),
+    key(
+        "listen.proxy.certificate_from",
+        Kind::Choice(FORMATS),
+        Required,
+        "how the proxy forwards the certificate of its client; every other header that claims to is refused",
+    ),
+    key(
+        "listen.proxy.certificate_header",
+        Kind::Name,
+        Derived("the usual one of the format"),
+        "in which header, where the format leaves that to the operator: `nginx` and `haproxy`",
+    ),
+    key(
+        "listen.proxy.users",
+        Kind::Texts,
+        Is(""),
+        "who may come over the Unix socket beside the server's own user and root",
+    ),
+    key("listen.proxy.cert", Kind::Reference, Derived("required with an address"), "as `listen.mtls.cert`"),
+    key("listen.proxy.key", Kind::Reference, Derived("required with an address"), "as `listen.mtls.key`"),
+    key(
+        "listen.proxy.ca",
+        Kind::Reference,
+        Derived("required with an address"),
+        "the anchors of proxies: CA certificates, PEM or DER; those of `[[trust]]` do not count here, nor the system's",
+    ),
+    key(
+        "listen.proxy.crl",
+        Kind::References,
+        Derived("none"),
+        "their revocation lists, PEM or DER; past its nextUpdate a list refuses every proxy whom it concerns",
+    ),
+    key(
+        "listen.proxy.allow.N.san_uri",
+        Kind::Subject,
+        Derived(ONE_NAME),
+        "a URI that the proxy's certificate has as a subject alternative name",
+    ),
+    key("listen.proxy.allow.N.san_dns", Kind::Subject, Derived(ONE_NAME), "a DNS name that it has so"),
+    key("listen.proxy.allow.N.san_ip", Kind::Subject, Derived(ONE_NAME), "an IP address that it has so"),
+    key("listen.proxy.allow.N.san_email", Kind::Subject, Derived(ONE_NAME), "an e-mail address that it has so"),
+    key(
+        "listen.proxy.allow.N.subject_dn",
+        Kind::Subject,
+        Derived(ONE_NAME),
+        "the subject that it has, as RFC 4514 writes it",
     ),
     key(
         "listen.public.address",

@@ -19,11 +19,12 @@ use super::fault::{Complaint, Concern, Fault, Warning};
 use super::identity::Identity;
 use super::origin::Environment;
 use super::pkcs11::Pin;
+use super::proxy::ProxyFiles;
 use super::raw::RawConfig;
 use super::reference::{ReadFault, Reference};
 use super::settings::{EncryptionSource, IdentitySource};
 use super::url::{Issuer, WebOrigin};
-use super::{admin, guard};
+use super::{admin, guard, proxy};
 
 /// The longest certificate chain, bundle of anchors, or key, in bytes.
 pub(super) const MAX_PEM: u64 = 1024 * 1024;
@@ -42,7 +43,9 @@ pub struct Files {
     /// Those of `[listen.public]`, if there is one.
     pub public: Option<Identity>,
     /// Those of `[listen.admin]`, and who vouches for administrators, if it speaks TLS.
-    pub admin: Option<AdminFiles>,
+    pub admin: Option<MutualFiles>,
+    /// What `[listen.proxy]` works with, if there is one.
+    pub proxy: Option<ProxyFiles>,
     /// For each trust group, in the order of the configuration.
     pub trust: Vec<TrustFiles>,
     /// The authorities that may vouch for a `jwks_uri`, when a file names them.
@@ -53,12 +56,12 @@ pub struct Files {
     pub database: Option<DatabaseFiles>,
 }
 
-/// What `[listen.admin]` works with over TLS.
+/// What a listener works with that lets in whom it knows by certificate.
 #[derive(Debug)]
-pub struct AdminFiles {
+pub struct MutualFiles {
     /// Its certificate and key.
     pub identity: Identity,
-    /// Who vouches for administrators.
+    /// Who vouches for those who may come in.
     pub trust: TrustFiles,
 }
 
@@ -114,6 +117,7 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
     let mtls = loader.identity_of("listen.mtls", &named).flatten();
     let public = loader.identity_of("listen.public", &named);
     let admin = loader.admin(&named);
+    let proxy = named.proxy.as_ref().map_or(Some(None), |listen| loader.proxy(proxy::TABLE, listen).map(Some));
     let trust: Vec<Option<TrustFiles>> =
         named.trust.iter().map(|(table, ca, crl)| loader.trust(table, ca, crl)).collect();
     let trust: Option<Vec<TrustFiles>> = trust.into_iter().collect();
@@ -123,9 +127,9 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
     let encryption = named.encryption.as_ref().map_or(Some(None), |source| loader.encryption(source).map(Some));
     let database = named.database.as_ref().map_or(Some(None), |(url, ca)| loader.database(url, ca.as_ref()).map(Some));
     let public = public.map_or(Some(None), |public| public.map(Some))?;
-    let (admin, trust, fetch_roots) = (admin?, trust?, fetch_roots?);
+    let (admin, proxy, trust, fetch_roots) = (admin?, proxy?, trust?, fetch_roots?);
     let keys = KeyFiles { encryption: encryption?, pin: pin? };
-    let files = Files { mtls: mtls?, public, admin, trust, fetch_roots, keys, database: database? };
+    let files = Files { mtls: mtls?, public, admin, proxy, trust, fetch_roots, keys, database: database? };
     draft.complaints.is_empty().then_some(files)
 }
 
@@ -144,12 +148,12 @@ impl Loader<'_> {
     }
 
     /// None when something is wrong, `Some(None)` when the admin API does not speak TLS.
-    fn admin(&mut self, named: &Named) -> Option<Option<AdminFiles>> {
+    fn admin(&mut self, named: &Named) -> Option<Option<MutualFiles>> {
         let identity = self.identity_of(admin::TABLE, named);
         let trust = named.admin_trust.as_ref().map(|trust| self.trust(admin::TABLE, &trust.ca, &trust.crl));
         match (identity, trust) {
             (None, None) => Some(None),
-            (identity, trust) => Some(Some(AdminFiles { identity: identity??, trust: trust?? })),
+            (identity, trust) => Some(Some(MutualFiles { identity: identity??, trust: trust?? })),
         }
     }
 
@@ -170,7 +174,7 @@ impl Loader<'_> {
 
     /// The host by which clients call a listener. Nothing says what administrators and proxies call theirs.
     fn host_of(&self, listener: &str) -> Option<String> {
-        if matches!(listener, admin::TABLE | guard::LISTEN) {
+        if matches!(listener, admin::TABLE | guard::LISTEN | proxy::TABLE) {
             return None;
         }
         let text = |path: &str| match self.raw.value(path) {
@@ -251,6 +255,7 @@ impl Loader<'_> {
             let consequence = match tolerated {
                 true => "clients get in all the same",
                 false if table == admin::TABLE => "administrators whom it concerns are refused",
+                false if matches!(table, proxy::TABLE | guard::LISTEN) => "proxies whom it concerns are refused",
                 false => "clients of this group are refused",
             };
             self.warn(path, Concern::CrlStale { since, consequence });
@@ -266,15 +271,15 @@ impl Loader<'_> {
         if let Some(folder) = &named.data_dir {
             self.or_complain("data_dir", check_data_dir(folder));
         }
-        if let Some(socket) = &named.admin_socket {
-            self.or_complain("listen.admin.address", check_folder(around(socket)));
+        for (key, socket) in &named.sockets {
+            self.or_complain(key, check_folder(around(socket)));
         }
         if let Some(file) = &named.audit {
             self.or_complain("log.audit", check_audit_file(file));
         }
     }
 
-    fn or_complain<T>(&mut self, path: &str, found: Result<T, Fault>) -> Option<T> {
+    pub(super) fn or_complain<T>(&mut self, path: &str, found: Result<T, Fault>) -> Option<T> {
         found.map_err(|fault| self.complain(path, fault)).ok()
     }
 

@@ -15,6 +15,7 @@ pub mod keys;
 mod load;
 mod origin;
 mod pkcs11;
+mod proxy;
 mod raw;
 mod reference;
 mod settings;
@@ -26,7 +27,7 @@ mod value;
 mod tests;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use certbind_proto::time::Timestamp;
 
@@ -35,9 +36,10 @@ pub use encryption::{EncryptionKey, EncryptionKeys};
 pub use fault::{Complaint, Concern, Fault, Remark, Warning};
 pub use guard::*;
 pub use identity::Identity;
-pub use load::{AdminFiles, DatabaseFiles, Files, KeyFiles, RevocationList, TrustFiles};
+pub use load::{DatabaseFiles, Files, KeyFiles, MutualFiles, RevocationList, TrustFiles};
 pub use origin::{Environment, Origin, Position, Sources};
 pub use pkcs11::{ModuleUri, ModuleUriFault, Pin};
+pub use proxy::{BehindProxy, ProxyFiles, ProxyListener, ProxyTls};
 pub use reference::{ReadFault, Reference, ReferenceFault};
 pub use settings::*;
 pub use show::{Change, Effective, Shown, schema};
@@ -126,6 +128,7 @@ fn collected(mut complaints: Vec<Complaint>, draft: check::Draft) -> Rejected {
 fn derived(path: &str, config: &Config) -> Option<String> {
     Some(match path {
         "listen.mtls.public_url" => config.mtls.public_url.to_string(),
+        "listen.proxy.public_url" => config.proxy.as_ref()?.public_url.to_string(),
         "listen.public.public_url" => config.public.as_ref()?.public_url.to_string(),
         "listen.public.min_tls" => config.public.as_ref()?.min_tls.as_str().to_owned(),
         _ => return None,
@@ -140,6 +143,25 @@ fn keep_only_syntax_where_it_failed(complaints: &mut Vec<Complaint>) {
 }
 
 impl Config {
+    /// The Unix sockets that it listens at, each with its key.
+    pub fn sockets(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let admin = match &self.admin {
+            Some(AdminListener::Unix(path)) => Some(("listen.admin.address", path.as_path())),
+            Some(AdminListener::Tls(_)) | None => None,
+        };
+        let proxy = match self.proxy.as_ref().map(|proxy| &proxy.listen) {
+            Some(ProxyListener::Unix { path, .. }) => Some(("listen.proxy.address", path.as_path())),
+            Some(ProxyListener::Tls(_)) | None => None,
+        };
+        admin.into_iter().chain(proxy)
+    }
+
+    /// Where clients go that have a certificate: to the proxy, where there is one, as its operator put it there for them.
+    #[must_use]
+    pub fn certificate_url(&self) -> &WebOrigin {
+        self.proxy.as_ref().map_or(&self.mtls.public_url, |proxy| &proxy.public_url)
+    }
+
     /// The files and folders whose change calls for a reload: certificates, keys, anchors, revocation lists.
     #[must_use]
     pub fn watched(&self, environment: &Environment) -> Vec<PathBuf> {
@@ -147,12 +169,18 @@ impl Config {
             Some(AdminListener::Tls(admin)) => Some(&**admin),
             Some(AdminListener::Unix(_)) | None => None,
         };
+        let proxy = match self.proxy.as_ref().map(|proxy| &proxy.listen) {
+            Some(ProxyListener::Tls(proxy)) => Some(&**proxy),
+            Some(ProxyListener::Unix { .. }) | None => None,
+        };
         let identities = std::iter::once(&self.mtls.identity)
             .chain(self.public.as_ref().map(|public| &public.identity))
-            .chain(admin.map(|admin| &admin.identity));
+            .chain(admin.map(|admin| &admin.identity))
+            .chain(proxy.map(|proxy| &proxy.identity));
         let of_listeners = identities.flat_map(|identity| [&identity.certificate, &identity.key]);
         let groups = self.trust.iter().map(|group| (&group.ca, &group.crl));
-        let groups = groups.chain(admin.map(|admin| (&admin.trust.ca, &admin.trust.crl)));
+        let mutual = admin.map(|admin| &admin.trust).into_iter().chain(proxy.map(|proxy| &proxy.trust));
+        let groups = groups.chain(mutual.map(|trust| (&trust.ca, &trust.crl)));
         let of_trust = groups.flat_map(|(ca, crl)| std::iter::once(ca).chain(crl));
         of_listeners.chain(of_trust).filter_map(|reference| reference.file(environment)).collect()
     }

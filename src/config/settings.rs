@@ -10,6 +10,7 @@ use certbind_proto::scope::Scope;
 
 use super::admin::AdminListener;
 use super::pkcs11::ModuleUri;
+use super::proxy::BehindProxy;
 use super::reference::Reference;
 use super::url::{Issuer, WebOrigin};
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub profile: Profile,
     /// `[listen.mtls]`
     pub mtls: MtlsListener,
+    /// `[listen.proxy]`; without it no proxy is believed.
+    pub proxy: Option<BehindProxy>,
     /// `[listen.public]`; without it the mutual-TLS listener serves everybody.
     pub public: Option<PublicListener>,
     /// `[listen.ops]`; without it there is no such listener.

@@ -8,7 +8,7 @@ use certbind_proto::cert::PeerCert;
 use certbind_proto::client::Client;
 use certbind_proto::time::Timestamp;
 
-use super::{Blame, Context, Flows, Presented, Refusal};
+use super::{Blame, Context, Flows, Presented, Refusal, RequestFault};
 use crate::audit::{self, Event, Level};
 use crate::authn::{AuthenticatedClient, Denied};
 
@@ -88,7 +88,7 @@ impl Flows {
 pub(super) fn base_event(context: &Context, known: &Known, now: Timestamp, started: Instant) -> Event {
     let certificate = known.certificate.as_ref().and_then(|certificate| certificate.summary());
     let registered = known.client.as_ref().map(|client| client.client_id.clone());
-    let token = known.token.as_ref();
+    let (token, through) = (known.token.as_ref(), context.through.as_ref());
     Event {
         ts: now.to_string(),
         request_id: Some(context.request_id.clone()),
@@ -101,10 +101,13 @@ pub(super) fn base_event(context: &Context, known: &Known, now: Timestamp, start
         jti: token.map(|token| token.jti.clone()),
         exp: token.map(|token| token.exp.unix()),
         cnf_x5t_s256: token.and_then(|token| token.cnf).map(|cnf| cnf.x5t_s256.to_string()),
+        cert_x5t_s256: known.certificate.as_ref().map(|certificate| certificate.thumbprint().to_string()),
         cert_subject: certificate.map(|certificate| audit::peer_text(&certificate.subject)),
         cert_serial: certificate.map(|certificate| audit::peer_text(&certificate.serial)),
         cert_not_after: certificate.map(|certificate| certificate.not_after.clone()),
-        peer: Some(context.peer.to_string()),
+        forwarded_from: known.certificate.as_ref().and(through).map(|through| through.format),
+        proxy: through.map(|through| audit::peer_text(&through.proxy)),
+        peer: (!context.peer.ip().is_unspecified()).then(|| context.peer.to_string()),
         tls: context.tls,
         kx: context.kx,
         resumed: Some(context.resumed),
@@ -121,5 +124,10 @@ pub(super) fn describe_refusal(event: &mut Event, refusal: &Refusal) {
     if refusal.blame() == Blame::Us {
         event.level = Level::Error;
         event.detail = Some(refusal.to_string());
+    }
+    // Mostly a proxy that is set up otherwise than was thought, so that nobody gets in.
+    if let Refusal::Request(RequestFault::Caller(fault)) = refusal {
+        event.level = Level::Warn;
+        event.detail = Some(fault.to_string());
     }
 }

@@ -59,12 +59,23 @@ pub struct Context {
     pub request_id: String,
     /// The listener that took the request.
     pub listener: Arc<str>,
-    /// The peer's address.
+    /// The peer's address; unspecified on a Unix socket.
     pub peer: SocketAddr,
+    /// The proxy that the request came through, on a listener for proxies.
+    pub through: Option<Through>,
     /// The TLS version.
     pub tls: Option<&'static str>,
     /// The key exchange group.
     pub kx: Option<&'static str>,
     /// Whether the TLS session was resumed.
     pub resumed: bool,
+}
+
+/// The proxy that a request came through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Through {
+    /// What it proved to be.
+    pub proxy: String,
+    /// The format in which it forwards certificates.
+    pub format: &'static str,
 }

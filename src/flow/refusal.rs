@@ -7,6 +7,7 @@ use crate::audit::AuditUnavailable;
 use crate::authn::AuthnFault;
 use crate::grant::GrantFault;
 use crate::mint::MintFault;
+use crate::proxy::{CallerFault, SaidFault};
 
 use super::{IntrospectFault, RevokeFault};
 
@@ -22,12 +23,18 @@ pub enum RequestFault {
     /// The body ended early or could not be read.
     #[error("the body could not be read")]
     BodyUnreadable,
+    /// It came to a listener for proxies, and not from one.
+    #[error(transparent)]
+    Caller(CallerFault),
     /// Not `application/x-www-form-urlencoded` (RFC 6749 Appendix B).
     #[error("the content type is not application/x-www-form-urlencoded (RFC 6749 Appendix B)")]
     ContentType,
     /// The body is not a form.
     #[error(transparent)]
     Form(FormFault),
+    /// What a proxy forwarded of its client's certificate is not believed (RFC 9440 §4).
+    #[error(transparent)]
+    Forwarded(SaidFault),
     /// Parameters in the URL (RFC 6749 §2.3.1).
     #[error("parameters in the URL (RFC 6749 §2.3.1)")]
     Query,
@@ -41,9 +48,11 @@ impl RequestFault {
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyUnreadable => "body_unreadable",
+            Self::Caller(fault) => fault.reason(),
             Self::ContentType => "content_type",
             Self::Form(FormFault::Repeated) => "parameter_repeated",
             Self::Form(FormFault::BrokenEscape | FormFault::NotUtf8 | FormFault::TooMany) => "form_malformed",
+            Self::Forwarded(fault) => fault.reason(),
             Self::Query => "parameters_in_query",
         }
     }

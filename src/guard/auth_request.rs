@@ -10,8 +10,9 @@ use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use hyper::{Request, Response, StatusCode};
 
-use super::{Answered, Asked, Caller, Guard, Unasked, Verdict, route};
+use super::{Answered, Asked, Guard, Unasked, Verdict, route};
 use crate::net::{ConnInfo, Reply, Service};
+use crate::proxy::Caller;
 
 /// The one path.
 pub const PATH: &str = "/verify";

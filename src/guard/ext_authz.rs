@@ -17,8 +17,9 @@ use tokio::time::timeout;
 
 use self::body::GrpcBody;
 use self::messages::{CheckRequest, CheckResponse};
-use super::{Answered, Asked, Caller, Guard, Unasked, Verdict, route};
+use super::{Answered, Asked, Guard, Unasked, Verdict, route};
 use crate::net::{ConnInfo, Service};
+use crate::proxy::Caller;
 
 /// The one method of the service.
 pub const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";

@@ -2,7 +2,6 @@
 //!
 //! | file | takes | gives |
 //! |---|---|---|
-//! | `caller` | a connection | whether a proxy asks, or somebody else |
 //! | `auth_request`, `ext_authz` | a question as this kind of proxy puts it | [`Asked`]; and its answer, from a [`Verdict`] |
 //! | `route` | method and path | what this route demands |
 //! | `mod` | [`Asked`] | a [`Verdict`], an event, a count |
@@ -20,14 +19,13 @@ use certbind_verify::fetch::OnlineVerifier;
 use certbind_verify::{Denied, Verified};
 
 use crate::audit::{Audit, Event, Kind, peer_text};
+use crate::proxy::CallerFault;
 
 pub mod auth_request;
-pub mod caller;
 pub mod ext_authz;
 mod metrics;
 pub mod route;
 
-pub use caller::{Caller, CallerFault};
 pub use metrics::Metrics;
 pub use route::{Route, RouteFault};
 

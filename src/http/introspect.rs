@@ -5,15 +5,14 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, HeaderMap};
 
-use super::{Endpoints, Reply, reply};
+use super::{Came, Endpoints, Reply, reply};
 use crate::flow::AnswerForm;
-use crate::net::ConnInfo;
 
 impl Endpoints {
-    pub(super) async fn introspect(&self, request: Request<Incoming>, connection: &ConnInfo) -> Reply {
-        let context = self.context(connection);
+    pub(super) async fn introspect(&self, request: Request<Incoming>, came: &Came<'_>) -> Reply {
+        let context = self.context(came);
         let form = wanted(request.headers());
-        let request = self.read(request, connection).await;
+        let request = self.read(request, came).await;
         let outcome = self.flows.introspect(request, form, &context).await;
         reply::introspection(outcome, &context.request_id)
     }

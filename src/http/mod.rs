@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use certbind_proto::entropy::Entropy;
 use hyper::body::Incoming;
-use hyper::header::HOST;
 use hyper::{Method, Request};
 
 use crate::flow::Flows;
@@ -14,6 +13,7 @@ use crate::net::ConnInfo;
 
 pub mod document;
 pub mod form;
+mod front;
 mod introspect;
 pub mod metadata;
 pub mod ops;
@@ -22,8 +22,10 @@ mod revoke;
 mod token;
 
 use document::Document;
+use front::Came;
 
 pub use crate::net::Reply;
+pub use front::{Behind, Front, Hosts};
 
 /// What the listeners answer.
 pub struct Endpoints {
@@ -52,13 +54,6 @@ pub struct BodyLimits {
     pub max_bytes: usize,
     /// How long a body may take to arrive.
     pub deadline: Duration,
-}
-
-/// The names under which one listener is reached, and others are.
-#[derive(Clone, Debug, Default)]
-pub struct Hosts {
-    /// Authorities of other listeners. A request for one of them came over the wrong connection (RFC 9110 §7.4).
-    pub of_others: Vec<String>,
 }
 
 /// Where a request goes; also the `route` label of the metrics.
@@ -100,13 +95,13 @@ pub const JWKS_PATH: &str = "/.well-known/jwks.json";
 pub const REVOCATIONS_PATH: &str = "/.well-known/certbind-revocations";
 
 impl Endpoints {
-    /// Answers one request that came to the listener of these hosts.
-    pub async fn call(&self, request: Request<Incoming>, connection: &ConnInfo, hosts: &Hosts) -> Reply {
+    /// Answers one request that came over this connection to this listener.
+    pub async fn call(&self, request: Request<Incoming>, connection: &ConnInfo, front: &Front) -> Reply {
         let started = Instant::now();
         let route = self.route(request.uri().path());
-        let reply = match hosts.misdirects(&request) {
+        let reply = match front.hosts.misdirects(&request) {
             true => reply::misdirected(),
-            false => self.answer(route, request, connection).await,
+            false => self.answer(route, request, &self.came(connection, front)).await,
         };
         self.metrics.http_request(&connection.listener, route.label(), reply.status().as_u16(), started.elapsed());
         reply
@@ -124,11 +119,14 @@ impl Endpoints {
         }
     }
 
-    async fn answer(&self, route: Route, request: Request<Incoming>, connection: &ConnInfo) -> Reply {
+    /// Whoever should be a proxy and is none gets nothing here, not even a document; a request for a token leaves its
+    /// audit event on the way.
+    async fn answer(&self, route: Route, request: Request<Incoming>, came: &Came<'_>) -> Reply {
         match (route, request.method()) {
-            (Route::Token, &Method::POST) => self.token(request, connection).await,
-            (Route::Revoke, &Method::POST) => self.revoke(request, connection).await,
-            (Route::Introspect, &Method::POST) => self.introspect(request, connection).await,
+            (Route::Token, &Method::POST) => self.token(request, came).await,
+            (Route::Revoke, &Method::POST) => self.revoke(request, came).await,
+            (Route::Introspect, &Method::POST) => self.introspect(request, came).await,
+            _ if came.is_from_a_stranger() => reply::forbidden(),
             (Route::Token | Route::Introspect | Route::Revoke, _) => reply::method_not_allowed("POST"),
             (Route::Metadata, &Method::GET | &Method::HEAD) => self.metadata.reply(request.headers()),
             (Route::Jwks, &Method::GET | &Method::HEAD) => self.jwks.reply(request.headers()),
@@ -136,18 +134,6 @@ impl Endpoints {
             (Route::Metadata | Route::Jwks | Route::Revocations, _) => reply::method_not_allowed("GET, HEAD"),
             (Route::Unknown, _) => reply::not_found(),
         }
-    }
-}
-
-impl Hosts {
-    /// Whether the request names another listener's host: a client that reuses a connection for a second name would
-    /// meet a listener that never asked for its certificate.
-    fn misdirects(&self, request: &Request<Incoming>) -> bool {
-        let named = request.uri().authority().map(hyper::http::uri::Authority::as_str);
-        let named = named.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok()));
-        // The port of the scheme may be named or left out (RFC 9110 §4.2.3).
-        let plain = |authority| str::strip_suffix(authority, ":443").unwrap_or(authority);
-        named.is_some_and(|named| self.of_others.iter().any(|other| plain(other).eq_ignore_ascii_case(plain(named))))
     }
 }
 

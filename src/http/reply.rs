@@ -5,12 +5,13 @@
 
 use bytes::Bytes;
 use certbind_proto::error::ErrorCode;
+use certbind_proto::forwarded::ForwardedFault;
 use certbind_proto::introspection;
 use certbind_proto::request::FormFault;
 use certbind_proto::response::{ErrorResponse, TOKEN_TYPE, TokenResponse};
 use http_body_util::Full;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use super::Reply;
 use crate::authn::AuthnFault;
 use crate::flow::{IntrospectFault, Issued, Refusal, RequestFault, RevokeFault, Told};
+use crate::proxy::SaidFault;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -98,7 +100,7 @@ fn refused(refusal: &Refusal) -> Reply {
     if refusal.code() == ErrorCode::TemporarilyUnavailable {
         headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
-    reply
+    if matches!(refusal, Refusal::Request(RequestFault::Caller(_))) { closing(reply) } else { reply }
 }
 
 /// A client that used the `Authorization` header is answered in kind (RFC 6749 §5.2); all others get 400, as a 401
@@ -107,6 +109,7 @@ fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::Request(RequestFault::BodyTooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Request(RequestFault::BodyTooSlow) => StatusCode::REQUEST_TIMEOUT,
+        Refusal::Request(RequestFault::Caller(_)) => StatusCode::FORBIDDEN,
         Refusal::FailedTooOften | Refusal::AskedTooOften | Refusal::Revoke(RevokeFault::TooOften) => {
             StatusCode::TOO_MANY_REQUESTS
         }
@@ -152,11 +155,16 @@ const fn unreadable(fault: RequestFault) -> &'static str {
         RequestFault::BodyTooSlow => "The body did not arrive in time.",
         RequestFault::BodyTooLarge => "The body is too large.",
         RequestFault::BodyUnreadable => "The body could not be read.",
+        RequestFault::Caller(_) => "This listener answers a proxy alone.",
         RequestFault::ContentType => "The body must be application/x-www-form-urlencoded in UTF-8.",
         RequestFault::Form(FormFault::Repeated) => "A parameter is repeated.",
         RequestFault::Form(FormFault::BrokenEscape | FormFault::NotUtf8 | FormFault::TooMany) => {
             "The form is malformed."
         }
+        RequestFault::Forwarded(SaidFault::Forwarded(ForwardedFault::OtherHeader)) => {
+            "A header forwards a client certificate that is not the one in which it is expected."
+        }
+        RequestFault::Forwarded(_) => "The forwarded client certificate is not accepted.",
         RequestFault::Query => "Parameters belong in the body, not in the URL.",
     }
 }
@@ -171,6 +179,17 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Reply {
 /// 404.
 pub(super) fn not_found() -> Reply {
     text(StatusCode::NOT_FOUND, "not found\n")
+}
+
+/// 403: whoever asks is not the proxy that he should be.
+pub(super) fn forbidden() -> Reply {
+    closing(text(StatusCode::FORBIDDEN, "this listener answers a proxy alone\n"))
+}
+
+/// Whoever is not the proxy shall not hold what the proxy needs.
+fn closing(mut reply: Reply) -> Reply {
+    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    reply
 }
 
 /// 421: this connection is not the one for that host (RFC 9110 §15.5.20).

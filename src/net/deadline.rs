@@ -32,6 +32,13 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The same for connections of proxies: they send what their clients sent with a certificate on top, ask much over one
+    /// connection, and give up what their clients give up.
+    #[must_use]
+    pub const fn of_proxies(self) -> Self {
+        Self { header_bytes: 64 * 1024, streams: 1000, abandoned: u32::MAX, ..self }
+    }
+
     /// The shortest deadline that may begin at any moment: how often a connection has to look at its [`Pulse`].
     pub(super) fn soonest(&self) -> Duration {
         self.header.min(self.idle).min(self.write)

@@ -251,7 +251,18 @@ async fn golden_audit_events() {
 fn show_event(seen: &mut String, case: &str, mut line: Value) {
     mask(
         &mut line,
-        &["ts", "request_id", "jti", "exp", "cnf_x5t_s256", "cert_serial", "cert_not_after", "peer", "duration_us"],
+        &[
+            "ts",
+            "request_id",
+            "jti",
+            "exp",
+            "cnf_x5t_s256",
+            "cert_x5t_s256",
+            "cert_serial",
+            "cert_not_after",
+            "peer",
+            "duration_us",
+        ],
     );
     writeln!(seen, "## {case}\n{}", pretty(&line)).unwrap();
 }

@@ -17,6 +17,7 @@ mod manifests;
 mod net;
 mod postgres;
 mod process;
+mod proxy;
 mod reasons;
 mod revocation;
 mod services;

@@ -196,6 +196,12 @@ impl Forwarding {
         (is_token(&header) && (is_free || header == format.header())).then_some(Self { format, header })
     }
 
+    /// How it is written there.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
     /// The header, in lower case.
     #[must_use]
     pub fn header(&self) -> &str {
@@ -242,7 +248,9 @@ impl Forwarding {
             Format::Haproxy => one(value).and_then(|der| peer(vec![der])),
             Format::Nginx => escaped_pem(value).map(Forwarded::of),
             Format::Rfc9440 => rfc9440(value, chain),
-            Format::Traefik => value.split(',').map(base64_der).collect::<Result<_, _>>().and_then(peer),
+            Format::Traefik => {
+                value.split(',').take(MAX_CHAIN + 1).map(base64_der).collect::<Result<_, _>>().and_then(peer)
+            }
             Format::Xfcc => xfcc::read(value),
         }
     }
@@ -263,6 +271,9 @@ fn rfc9440(value: &str, chain: &[&[u8]]) -> Result<Forwarded, ForwardedFault> {
     for line in chain {
         let line = std::str::from_utf8(line).map_err(|_| ForwardedFault::Malformed)?;
         for member in line.split(',') {
+            if certificates.len() == MAX_CHAIN {
+                return Err(ForwardedFault::TooLong);
+            }
             certificates.push(byte_sequence(member.trim_matches([' ', '\t']))?);
         }
     }

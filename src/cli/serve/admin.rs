@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -11,26 +10,22 @@ use certbind_proto::time::Timestamp;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Incoming;
-use tokio::sync::watch;
 
 use super::reload::Reloader;
 use super::server::{Counted, Server};
+use super::socket::Socket;
 use crate::admin::{self, Access, Admin, Host, Reloaded, Standing};
 use crate::authn::trust::{TrustGroup, TrustGroups};
-use crate::cli::Unusable;
 use crate::cli::report::Report;
 use crate::config::{AdminListener, Config, Storage};
 use crate::http::{BodyLimits, TOKEN_PATH};
-use crate::net::{self, Capacity, ConnInfo, Listener, Service, SocketFile, Transport, UnixFault};
+use crate::net::{self, Capacity, ConnInfo, Listener, Others, Service, Transport};
 
 /// How many connections the admin socket takes.
 const MAX_CONNECTIONS: usize = 64;
 
 /// How many there may be over TLS, where strangers can open some until their handshakes are cut.
 const MAX_TLS_CONNECTIONS: usize = 256;
-
-/// How often it is looked whether the process before is gone, and whether the socket is still there.
-const AGAIN: Duration = Duration::from_millis(250);
 
 impl Server {
     /// Serves the admin API where the configuration has it. `listener` is that of mutual TLS.
@@ -43,13 +38,7 @@ impl Server {
         }
     }
 
-    /// A new process that starts beside the old one waits until the old one gives the socket up; it serves clients
-    /// meanwhile. A socket whose file somebody removed is made again: nobody finds it without.
     fn serve_admin_socket(&mut self, path: &Path, limits: BodyLimits) -> anyhow::Result<()> {
-        let mut listener = match Listener::bind_unix(path) {
-            Err(UnixFault::InUse { .. }) => None,
-            bound => Some(bound.map_err(no_socket)?),
-        };
         let settings = net::Settings {
             name: "admin".into(),
             transport: Transport::Plain,
@@ -58,20 +47,11 @@ impl Server {
             observer: Arc::new(()),
         };
         let (reloader, started) = (Arc::clone(&self.reloader), self.started());
-        let (path, stop) = (path.to_owned(), self.stop.subscribe());
-        self.listeners.spawn(async move {
-            while let Some(free) = until_free(listener.take(), &path, stop.clone()).await {
-                tracing::info!(socket = %path.display(), "the admin API is ready");
-                let access = Access::Owner { uid: free.uid() };
-                let around = ServerAround { reloader: Arc::clone(&reloader), started };
-                let admin = Arc::new(around.admin(access, limits));
-                if serve_while_found(free, settings.clone(), admin, stop.clone()).await == Served::ToTheEnd {
-                    return;
-                }
-                tracing::error!(socket = %path.display(), "the admin socket is gone or another one; making it again");
-            }
-        });
-        Ok(())
+        let socket = Socket { key: "listen.admin.address", path: path.to_owned(), others: Others::KeptOut };
+        self.serve_socket(socket, settings, move |listener| {
+            let around = ServerAround { reloader: Arc::clone(&reloader), started };
+            around.admin(Access::Owner { uid: listener.uid() }, limits)
+        })
     }
 
     fn serve_admin_over_tls(&mut self, listener: Listener, limits: BodyLimits) -> anyhow::Result<()> {
@@ -98,90 +78,6 @@ impl Server {
 
     fn started(&self) -> Timestamp {
         self.reloader.parts.platform.clock.now()
-    }
-}
-
-/// Why there is no socket. What `config check` refuses is an invalid configuration here as well.
-fn no_socket(fault: UnixFault) -> anyhow::Error {
-    match fault.is_of_the_path() {
-        true => Unusable(format!("listen.admin.address: {fault}")).into(),
-        false => anyhow::Error::new(fault).context("the admin API has no socket"),
-    }
-}
-
-/// The socket, as soon as there is one; none when the server is to end before.
-async fn until_free(listener: Option<Listener>, path: &Path, mut stop: watch::Receiver<bool>) -> Option<Listener> {
-    if listener.is_some() {
-        return listener;
-    }
-    let mut told = String::new();
-    loop {
-        match Listener::bind_unix(path) {
-            Ok(listener) => return Some(listener),
-            Err(fault) => {
-                let why = fault.to_string();
-                if told != why {
-                    tell_waiting(path, &fault);
-                    told = why;
-                }
-            }
-        }
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return None,
-            () = tokio::time::sleep(AGAIN) => {}
-        }
-    }
-}
-
-fn tell_waiting(path: &Path, fault: &UnixFault) {
-    match fault {
-        UnixFault::InUse { .. } => {
-            tracing::warn!(socket = %path.display(), "another process has the admin socket; waiting until it ends");
-        }
-        fault => tracing::error!(%fault, "the admin API has no socket; trying again"),
-    }
-}
-
-/// How it ended to serve a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Served {
-    /// The server ends.
-    ToTheEnd,
-    /// Nobody finds the socket any more.
-    UntilGone,
-}
-
-/// Serves a socket for as long as its file is there. Connections that are open by then are served until they are idle.
-async fn serve_while_found(
-    listener: Listener,
-    settings: net::Settings,
-    admin: Arc<Admin>,
-    mut stop: watch::Receiver<bool>,
-) -> Served {
-    let file = listener.file().cloned();
-    let (retire, retired) = watch::channel(false);
-    let serving = tokio::spawn(listener.serve(settings, admin, retired));
-    let served = tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => Served::ToTheEnd,
-        () = gone(file) => Served::UntilGone,
-    };
-    retire.send_replace(true);
-    if served == Served::ToTheEnd {
-        // An error means that the process ends.
-        let _ = serving.await;
-    }
-    served
-}
-
-/// Waits until a file is not there any more.
-async fn gone(file: Option<SocketFile>) {
-    let Some(file) = file else { return std::future::pending().await };
-    loop {
-        tokio::time::sleep(AGAIN).await;
-        let there = file.clone();
-        if !tokio::task::spawn_blocking(move || there.is_there()).await.unwrap_or(true) {
-            return;
-        }
     }
 }
 
@@ -218,7 +114,7 @@ impl Host for ServerAround {
         let config = &live.checked.config;
         Standing {
             issuer: config.issuer.as_str().to_owned(),
-            token_endpoint: format!("{}{TOKEN_PATH}", config.mtls.public_url.as_str()),
+            token_endpoint: format!("{}{TOKEN_PATH}", config.certificate_url().as_str()),
             engine: match config.storage {
                 Storage::Sqlite => "sqlite",
                 Storage::Postgres(_) => "postgres",

@@ -11,7 +11,8 @@ use rustls::sign::CertifiedKey;
 use super::settings;
 use crate::cli::report::{self, Reporter};
 use crate::config::{
-    AdminFiles, AdminListener, AdminTls, Config, Environment, Fault, Files, Identity, IdentitySource, PublicListener,
+    AdminListener, AdminTls, Config, Environment, Fault, Files, Identity, IdentitySource, MutualFiles, ProxyFiles,
+    ProxyListener, ProxyTls, PublicListener,
 };
 use crate::metrics::Metrics;
 use crate::net::tls;
@@ -246,6 +247,7 @@ pub(super) struct Certificates {
     mtls: ServerCertificate,
     public: Option<ServerCertificate>,
     admin: Option<ServerCertificate>,
+    proxy: Option<ServerCertificate>,
 }
 
 /// What the handshakes of each listener go by.
@@ -253,6 +255,7 @@ pub(super) struct Acceptors {
     pub(super) mtls: Arc<tls::Acceptor>,
     pub(super) public: Option<Arc<tls::Acceptor>>,
     pub(super) admin: Option<Arc<tls::Acceptor>>,
+    pub(super) proxy: Option<Arc<tls::Acceptor>>,
 }
 
 impl Certificates {
@@ -276,17 +279,28 @@ impl Certificates {
             _ => None,
         };
         let admin = match (&config.admin, &files.admin) {
-            (Some(AdminListener::Tls(own)), Some(AdminFiles { identity, .. })) => {
+            (Some(AdminListener::Tls(own)), Some(MutualFiles { identity, .. })) => {
                 Some(new(of_admin(config, own, identity)?, identity)?)
             }
             _ => None,
         };
-        Ok(Self { mtls, public, admin })
+        let proxy = match (config.proxy.as_ref().map(|proxy| &proxy.listen), &files.proxy) {
+            (Some(ProxyListener::Tls(own)), Some(ProxyFiles::Tls(files))) => {
+                Some(new(of_proxy(config, own, &files.identity)?, &files.identity)?)
+            }
+            _ => None,
+        };
+        Ok(Self { mtls, public, admin, proxy })
     }
 
     pub(super) fn acceptors(&self) -> Acceptors {
         let acceptor = |certificate: &Option<ServerCertificate>| certificate.as_ref().map(ServerCertificate::acceptor);
-        Acceptors { mtls: self.mtls.acceptor(), public: acceptor(&self.public), admin: acceptor(&self.admin) }
+        Acceptors {
+            mtls: self.mtls.acceptor(),
+            public: acceptor(&self.public),
+            admin: acceptor(&self.admin),
+            proxy: acceptor(&self.proxy),
+        }
     }
 
     /// Those in force, by the names of their listeners.
@@ -314,7 +328,7 @@ impl Certificates {
     }
 
     fn all(&self) -> impl Iterator<Item = &ServerCertificate> {
-        std::iter::once(&self.mtls).chain(&self.public).chain(&self.admin)
+        std::iter::once(&self.mtls).chain(&self.public).chain(&self.admin).chain(&self.proxy)
     }
 }
 
@@ -339,6 +353,17 @@ fn of_public(config: &Config, own: &PublicListener, identity: &Identity) -> Resu
     })
 }
 
+/// Nothing says by which name proxies call it.
+fn of_proxy(config: &Config, own: &ProxyTls, identity: &Identity) -> Result<Source, rustls::Error> {
+    Ok(Source {
+        listener: "proxy",
+        table: "listen.proxy",
+        host: None,
+        files: own.identity.clone(),
+        tls: settings::mutual(config, certified(identity)?),
+    })
+}
+
 /// Nothing says by which name administrators call it.
 fn of_admin(config: &Config, own: &AdminTls, identity: &Identity) -> Result<Source, rustls::Error> {
     Ok(Source {
@@ -346,7 +371,7 @@ fn of_admin(config: &Config, own: &AdminTls, identity: &Identity) -> Result<Sour
         table: "listen.admin",
         host: None,
         files: own.identity.clone(),
-        tls: settings::admin(config, certified(identity)?),
+        tls: settings::mutual(config, certified(identity)?),
     })
 }
 

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use crate::authn::trust::TrustGroups;
 use crate::config::Checked;
 use crate::flow::Limits;
-use crate::http::{Endpoints, Hosts};
+use crate::http::{Endpoints, Front};
 use crate::net::{ConnInfo, Reply, Service};
 
 /// The configuration in force with all that is made of it. A request sees one of these from its head to its answer.
@@ -28,7 +28,7 @@ pub(super) type Live = Arc<ArcSwap<InForce>>;
 /// Answers what comes to one listener.
 pub(super) struct OnListener {
     pub(super) live: Live,
-    pub(super) hosts: Hosts,
+    pub(super) front: Front,
 }
 
 impl Service for OnListener {
@@ -36,6 +36,6 @@ impl Service for OnListener {
 
     async fn call(&self, request: Request<Incoming>, connection: &Arc<ConnInfo>) -> Reply {
         let in_force = self.live.load_full();
-        in_force.endpoints.call(request, connection, &self.hosts).await
+        in_force.endpoints.call(request, connection, &self.front).await
     }
 }

@@ -14,9 +14,11 @@ pub(super) mod certificate;
 mod live;
 mod manager;
 mod parts;
+mod proxy;
 mod reload;
 mod server;
 pub(super) mod settings;
+mod socket;
 mod sockets;
 
 pub use super::report::Report;

@@ -173,8 +173,8 @@ impl Parts {
         checks
     }
 
-    /// Health and metrics. The groups that vouch for administrators stay as long as the server.
-    pub(super) fn operations(&self, live: Live, of_administrators: Vec<Arc<TrustGroup>>) -> Operations {
+    /// Health and metrics. The groups that vouch for others than clients stay as long as the server.
+    pub(super) fn operations(&self, live: Live, of_others: Vec<Arc<TrustGroup>>) -> Operations {
         let (counted, published) = (Arc::clone(&self.store), Arc::clone(&self.published));
         let lines = Arc::clone(&self.lines);
         let (keys, clock) = (Arc::clone(&self.keys), Arc::clone(&self.platform.clock));
@@ -191,7 +191,7 @@ impl Parts {
                 let fetches = published.fetches();
                 metrics.jwks_fetches(fetches.succeeded, fetches.failed);
                 metrics.forget_crls();
-                for group in live.load().trust.all().iter().chain(&of_administrators) {
+                for group in live.load().trust.all().iter().chain(&of_others) {
                     if let Some(next_update) = group.crl_next_update() {
                         metrics.crl_next_update(group.name(), report::seconds(next_update));
                     }

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use super::certificate::{Certificates, DECISION};
 use super::live::{InForce, Live};
 use super::parts::{Parts, Platform};
+use super::proxy::Proxies;
 use super::settings;
 use crate::admin::Administrator;
 use crate::authn::trust::{Refreshed, TrustGroup, TrustGroups};
@@ -37,8 +38,11 @@ pub struct Reloader {
     pub(super) live: Live,
     pub(super) certificates: Certificates,
     pub(super) administrators: Administrators,
+    pub(super) proxies: Proxies,
     pub(super) connections: Arc<Capacity>,
     pub(super) limits: Arc<ArcSwap<net::Limits>>,
+    /// Those of connections of proxies.
+    pub(super) proxy_limits: Arc<ArcSwap<net::Limits>>,
     /// Locked for as long as a configuration is looked at, so that there is one reload at a time.
     followed: Mutex<Followed>,
 }
@@ -65,15 +69,29 @@ impl Reloader {
             trust: trust_files::of_administrators(config, of_admin, environment, now)?,
             allow: Arc::new(ArcSwap::from_pointee(settings::administrators(config))),
         };
+        let proxies = Proxies::new(config, files.proxy, environment, now)?;
         let trust = Arc::new(trust_files::load(config, files.trust, environment, now)?);
         let parts = Parts::build(config, files.fetch_roots, files.keys, files.database, platform, metrics).await?;
         let parts = Arc::new(parts);
         let connections = Capacity::new(net::affordable_connections(config.limits.connections));
         let limits = Arc::new(ArcSwap::from_pointee(settings::connections(config)));
+        let proxy_limits = Arc::new(ArcSwap::from_pointee(settings::connections(config).of_proxies()));
         let rates = Arc::new(settings::limits(config));
         let live = Arc::new(ArcSwap::from_pointee(parts.in_force(Arc::new(checked), trust, rates)));
         let (runtime, followed) = (Handle::current(), Mutex::default());
-        Ok(Self { sources, runtime, parts, live, certificates, administrators, connections, limits, followed })
+        Ok(Self {
+            sources,
+            runtime,
+            parts,
+            live,
+            certificates,
+            administrators,
+            proxies,
+            connections,
+            limits,
+            proxy_limits,
+            followed,
+        })
     }
 
     /// Looks at everything now: configuration, server certificates, trust groups and clients. Waits on the disk, so not
@@ -104,6 +122,7 @@ impl Reloader {
     /// Looks at the files of the trust groups. A list that is new may have certificates that tokens are bound to.
     pub(super) fn follow_trust(&self, reporter: &Reporter) {
         trust_files::look(&self.administrators.trust, reporter);
+        trust_files::look(&self.proxies.trust, reporter);
         let in_force = self.live.load();
         if trust_files::look(&in_force.trust, reporter) == Refreshed::Changed {
             self.parts.revoking.of_certificates(&in_force.trust, reporter);
@@ -114,7 +133,8 @@ impl Reloader {
     pub(super) fn warnings(&self) -> Vec<String> {
         let now = self.parts.platform.clock.now();
         let of_clients = trust_files::concerns(&self.live.load().trust, now);
-        of_clients.into_iter().chain(trust_files::concerns(&self.administrators.trust, now)).collect()
+        let of_others = [&self.administrators.trust, &self.proxies.trust];
+        of_clients.into_iter().chain(of_others.iter().flat_map(|groups| trust_files::concerns(groups, now))).collect()
     }
 
     /// Looks into the configuration file if it is another one.
@@ -175,6 +195,7 @@ impl Reloader {
             |groups| self.parts.in_force(Arc::clone(&checked), Arc::new(TrustGroups::new(groups)), Arc::clone(&limits));
         self.connections.set(net::affordable_connections(config.limits.connections));
         self.limits.store(Arc::new(settings::connections(config)));
+        self.proxy_limits.store(Arc::new(settings::connections(config).of_proxies()));
         self.parts.platform.volume.set(config.log.level);
         self.administrators.allow.store(Arc::new(settings::administrators(config)));
         self.live.store(Arc::new(in_force(both)));

@@ -22,9 +22,9 @@ use crate::cli::clients;
 use crate::cli::poll::Poll;
 use crate::cli::report::{Report, Reporter};
 use crate::cli::signing_keys::KeyWatch;
-use crate::config::{AdminListener, Config, Opened};
-use crate::http::Hosts;
+use crate::config::{AdminListener, Config, Opened, ProxyListener};
 use crate::http::ops::Operations;
+use crate::http::{Behind, Front, Hosts};
 use crate::metrics::Metrics;
 use crate::net::{self, Capacity, ConnInfo, HandshakeFault, Listener, Observer, Service, TlsVersion, Transport, tls};
 use crate::usage::Writing;
@@ -41,6 +41,7 @@ pub struct Server {
     public_address: Option<SocketAddr>,
     ops_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
+    proxy_address: Option<SocketAddr>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) listeners: JoinSet<()>,
     pub(super) reloader: Arc<Reloader>,
@@ -67,24 +68,28 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let config = opened.checked.config.clone();
-        let Listening { mtls, public, ops, admin } = Listening::open(&config, sockets)?;
+        let Listening { mtls, public, ops, admin, proxy } = Listening::open(&config, sockets)?;
         let reloader = Arc::new(Reloader::start(opened, platform).await?);
         let mut server = Self {
             address: mtls.local_address(),
             public_address: public.as_ref().map(Listener::local_address),
             ops_address: ops.as_ref().map(Listener::local_address),
             admin_address: admin.as_ref().map(Listener::local_address),
+            proxy_address: proxy.as_ref().map(Listener::local_address),
             stop: watch::Sender::new(false),
             listeners: JoinSet::new(),
             _watches: follow(&reloader)?,
             reloader,
         };
         server.serve_clients(&config, mtls, public);
+        if let Some(own) = &config.proxy {
+            server.serve_proxies(own, proxy)?;
+        }
         ops.into_iter().for_each(|ops| server.serve_operations(ops));
         server.serve_admin(&config, admin)?;
         let (public, ops) = (server.public_address.map(display), server.ops_address.map(display));
-        let admin = server.admin_address.map(display);
-        tracing::info!(issuer = config.issuer.as_str(), address = %server.address, public, ops, admin, "ready");
+        let (admin, proxy) = (server.admin_address.map(display), server.proxy_address.map(display));
+        tracing::info!(issuer = config.issuer.as_str(), address = %server.address, public, ops, admin, proxy, "ready");
         Ok(server)
     }
 
@@ -159,7 +164,7 @@ impl Server {
             limits: Arc::clone(limits),
             observer: Arc::new(Counted { listener: name, metrics: Arc::clone(&parts.metrics) }),
         };
-        let service = OnListener { live: Arc::clone(live), hosts };
+        let service = OnListener { live: Arc::clone(live), front: Front { hosts, behind: Behind::Nobody } };
         self.listeners.spawn(listener.serve(settings, Arc::new(service), self.stop.subscribe()));
     }
 
@@ -171,8 +176,9 @@ impl Server {
             limits: Arc::clone(&self.reloader.limits),
             observer: Arc::new(()),
         };
-        let Reloader { live, administrators, parts, .. } = &*self.reloader;
-        let operations = parts.operations(Arc::clone(live), administrators.trust.all());
+        let Reloader { live, administrators, proxies, parts, .. } = &*self.reloader;
+        let of_others = administrators.trust.all().into_iter().chain(proxies.trust.all()).collect();
+        let operations = parts.operations(Arc::clone(live), of_others);
         self.listeners.spawn(listener.serve(settings, Arc::new(operations), self.stop.subscribe()));
     }
 }
@@ -183,6 +189,7 @@ struct Listening {
     public: Option<Listener>,
     ops: Option<Listener>,
     admin: Option<Listener>,
+    proxy: Option<Listener>,
 }
 
 impl Listening {
@@ -194,8 +201,12 @@ impl Listening {
             Some(AdminListener::Tls(admin)) => Some(sockets.listen("admin", admin.address)?),
             Some(AdminListener::Unix(_)) | None => None,
         };
+        let proxy = match config.proxy.as_ref().map(|proxy| &proxy.listen) {
+            Some(ProxyListener::Tls(proxy)) => Some(sockets.listen("proxy", proxy.address)?),
+            Some(ProxyListener::Unix { .. }) | None => None,
+        };
         sockets.all_used()?;
-        Ok(Self { mtls, public, ops, admin })
+        Ok(Self { mtls, public, ops, admin, proxy })
     }
 }
 

@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use crate::admin::{Administrator, Role};
 use crate::audit::Durability;
 use crate::authn::AssertionSettings;
+use crate::cli::proxies;
 use crate::config::{self, Config, EncryptionKeys, Profile, RateLimit};
 use crate::flow::{Limits, Rate};
 use crate::http::{BodyLimits, TOKEN_PATH, document, metadata};
@@ -41,7 +42,9 @@ const fn algorithms(profile: Profile) -> Algorithms {
 
 /// What assertions are held against.
 pub(in crate::cli) fn assertions(config: &Config) -> AssertionSettings {
-    let bases = std::iter::once(&config.mtls.public_url).chain(config.public.as_ref().map(|public| &public.public_url));
+    let bases = std::iter::once(&config.mtls.public_url)
+        .chain(config.proxy.as_ref().map(|proxy| &proxy.public_url))
+        .chain(config.public.as_ref().map(|public| &public.public_url));
     AssertionSettings {
         issuer: config.issuer.as_str().to_owned(),
         audience: match config.profile {
@@ -159,7 +162,7 @@ const fn token_algorithm(config: &Config) -> Algorithm {
 /// The metadata say what works: a method that needs a trust group is left out when there is none.
 pub(super) fn metadata(config: &Config, own_algorithms: Algorithms) -> metadata::Settings {
     let works = |method: &AuthMethod| *method != AuthMethod::TlsClientAuth || !config.trust.is_empty();
-    let mtls = config.mtls.public_url.as_str().to_owned();
+    let mtls = config.certificate_url().as_str().to_owned();
     metadata::Settings {
         issuer: config.issuer.as_str().to_owned(),
         base_url: config.public.as_ref().map_or_else(|| mtls.clone(), |public| public.public_url.as_str().to_owned()),
@@ -239,15 +242,9 @@ pub(super) const fn public(
     }
 }
 
-/// TLS of the admin API: whoever has no certificate does not come in.
-pub(super) const fn admin(config: &Config, certificate: CertifiedKey) -> tls::Settings {
-    tls::Settings {
-        certificate,
-        client_certificate: tls::ClientCertificate::Required,
-        min_version: min_version(config.mtls.min_tls),
-        resumption: tls::Resumption::Off,
-        suites: suites(config.profile),
-    }
+/// TLS of the admin API and with proxies.
+pub(super) const fn mutual(config: &Config, certificate: CertifiedKey) -> tls::Settings {
+    proxies::mutual(certificate, min_version(config.mtls.min_tls), suites(config.profile))
 }
 
 /// Who may use the admin API over TLS.

@@ -15,7 +15,7 @@ use crate::config::Environment;
 use crate::net::Listener;
 
 /// What may be handed over, by `FileDescriptorName=`.
-pub(super) const NAMES: [&str; 4] = ["mtls", "public", "ops", "admin"];
+pub(super) const NAMES: [&str; 5] = ["mtls", "public", "ops", "admin", "proxy"];
 
 /// Sockets that are open already, by the listener that they are for.
 #[derive(Default)]
@@ -36,7 +36,7 @@ pub(super) enum SocketFault {
     #[error("{sockets} sockets were handed over, and {names} names for them in LISTEN_FDNAMES")]
     NamesMissing { sockets: usize, names: usize },
     /// Nobody knows what it is for.
-    #[error("a socket named `{name}` was handed over; FileDescriptorName= is one of mtls, public, ops, admin")]
+    #[error("a socket named `{name}` was handed over; FileDescriptorName= is one of mtls, public, ops, admin, proxy")]
     NameUnknown { name: String },
     /// Two for one listener.
     #[error("two sockets named `{name}` were handed over; a listener has one")]

@@ -56,7 +56,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "0.0.0.0:9444",
         "localhost:9444",
         &[
-            "certbind.toml:22:1: listen.admin.address: \"localhost:9444\" is no address of the admin API; write unix:PATH, as in \"unix:/run/certbind/admin.sock\", or an IP address with a port, as in \"[::]:9444\", for mutual TLS",
+            "certbind.toml:22:1: listen.admin.address: \"localhost:9444\" is no address for this listener; write unix:PATH, as in \"unix:/run/certbind/admin.sock\", or an IP address with a port, as in \"[::]:9444\", for mutual TLS",
         ],
     ),
     (
@@ -74,14 +74,14 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "san_uri = \"spiffe://example.com/ops/alice\"\n",
         "",
         &[
-            "certbind.toml:28:1: listen.admin.allow.0: names an administrator by exactly one of san_uri, san_dns, san_ip, san_email and subject_dn, not 0",
+            "certbind.toml:28:1: listen.admin.allow.0: names whom it lets in by exactly one of san_uri, san_dns, san_ip, san_email and subject_dn, not 0",
         ],
     ),
     (
         "role = \"admin\"",
         "role = \"admin\"\nsan_dns = \"alice.example.com\"",
         &[
-            "certbind.toml:28:1: listen.admin.allow.0: names an administrator by exactly one of san_uri, san_dns, san_ip, san_email and subject_dn, not 2",
+            "certbind.toml:28:1: listen.admin.allow.0: names whom it lets in by exactly one of san_uri, san_dns, san_ip, san_email and subject_dn, not 2",
         ],
     ),
     ("role = \"admin\"\n", "", &["certbind.toml:28:1: listen.admin.allow.0.role: is missing"]),
@@ -96,7 +96,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "san_uri = ",
         "san_url = ",
         &[
-            "certbind.toml:28:1: listen.admin.allow.0: names an administrator by exactly one of san_uri, san_dns, san_ip, san_email and subject_dn, not 0",
+            "certbind.toml:28:1: listen.admin.allow.0: names whom it lets in by exactly one of san_uri, san_dns, san_ip, san_email and subject_dn, not 0",
             "certbind.toml:29:1: listen.admin.allow.0.san_url: there is no such key; did you mean `listen.admin.allow.0.san_uri`?",
         ],
     ),

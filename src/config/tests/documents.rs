@@ -27,7 +27,10 @@ fn the_sample_of_0_1_0_loads_and_shows_every_key() {
         .filter(|shown| shown.origin != Origin::Default)
         .map(|shown| keys::pattern_of(&shown.path))
         .collect();
-    assert_eq!(typed, KEYS.iter().map(|key| key.path.to_owned()).collect());
+    // What is for a Unix socket cannot stand beside what is for mutual TLS.
+    let of_sockets = "listen.proxy.users";
+    let keys = KEYS.iter().map(|key| key.path.to_owned()).filter(|path| path != of_sockets);
+    assert_eq!(typed, keys.collect());
 }
 
 #[test]

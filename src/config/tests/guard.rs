@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::guard::{CertificateFrom, GUARD, GuardListener, GuardMode, open_guard};
+use super::super::guard::{CertificateFrom, GUARD, GuardMode, open_guard};
 use super::*;
 
 /// The least that starts.
@@ -12,7 +12,7 @@ const LEAST: &str = r#"issuer = "https://auth.example.com"
 address = "unix:guard.sock"
 mode = "auth-request"
 certificate_from = "nginx"
-users = ["www-data"]
+users = ["daemon"]
 [[route]]
 path = "/"
 audience = "https://api.example.com"
@@ -40,10 +40,10 @@ fn the_least_is_enough_and_denies_what_is_not_said() {
     let file = folder.path().join("guard.toml");
     fs::write(&file, LEAST).unwrap();
     let sources =
-        Sources { file, environment: Environment::default(), set: vec!["listen.users=[\"a\", \"0\"]".into()] };
+        Sources { file, environment: Environment::default(), set: vec!["listen.users=[\"root\", \"0\"]".into()] };
     let config = open_guard(&sources, Timestamp::from_unix(1_795_305_600)).unwrap().config;
     assert_eq!(config.mode, GuardMode::AuthRequest);
-    assert!(matches!(&config.listen, GuardListener::Unix { users, .. } if users == &["a", "0"]));
+    assert!(matches!(&config.listen, ProxyListener::Unix { users, .. } if users == &["root", "0"]));
     assert!(matches!(&config.certificate_from, CertificateFrom::Header(own) if own.header() == "ssl-client-cert"));
     assert!(config.revocation.is_denied_when_stale);
     let [route] = config.routes.as_slice() else { panic!("a route") };
@@ -65,8 +65,8 @@ fn rfc9440_4_incomplete_and_contradictory_settings_refuse_the_start_by_name() {
         ("\"nginx\"\n", "\"nginx\"\ncertificate_header = \"x_other\"\n", "listen.certificate_header: "),
         ("unix:guard.sock", "0.0.0.0:9443", "listen.users: "),
         ("unix:guard.sock", "unix:", "listen.address: "),
-        ("users = [\"www-data\"]", "ca = \"file:ca.pem\"", "listen.ca: "),
-        ("users = [\"www-data\"]", "[[listen.allow]]\nsan_dns = \"proxy.example.com\"", "listen.allow.0: "),
+        ("users = [\"daemon\"]", "ca = \"file:ca.pem\"", "listen.ca: "),
+        ("users = [\"daemon\"]", "[[listen.allow]]\nsan_dns = \"proxy.example.com\"", "listen.allow.0: "),
         ("[[route]]\npath = \"/\"\naudience = \"https://api.example.com\"\n", "", "route: "),
         ("path = \"/\"", "path = \"payments\"", "route.0.path: "),
         ("path = \"/\"", "path = \"/a%20b\"", "route.0.path: "),
@@ -125,7 +125,10 @@ fn every_sample_names_keys_that_there_are() {
         };
         let rejected = open_guard(&sources, Timestamp::from_unix(1_795_305_600)).expect_err("files of another machine");
         for complaint in &rejected.complaints {
-            assert!(matches!(complaint.about, Fault::Read(_) | Fault::File(_)), "{gateway}: {complaint}");
+            assert!(
+                matches!(complaint.about, Fault::Read(_) | Fault::File(_) | Fault::UserUnknown { .. }),
+                "{gateway}: {complaint}"
+            );
         }
     }
     assert!(GUARD.keys.iter().all(|key| !key.meaning.is_empty()));

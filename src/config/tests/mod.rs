@@ -6,6 +6,7 @@ mod admin;
 mod documents;
 mod guard;
 mod overlays;
+mod proxy;
 mod together;
 mod wrong;
 

@@ -23,12 +23,12 @@ async fn the_socket_is_the_owners_and_outlives_no_server_but_one_that_was_killed
     command.args(["--set", "listen.admin.address=unix:admin.sock"]);
     let beside = Process::ready(command);
     beside.assert_healthy().await;
-    assert!(beside.stderr().contains("another process has the admin socket"), "{}", beside.stderr());
+    assert!(beside.stderr().contains("another process has the socket"), "{}", beside.stderr());
     api.gets(200, Ask::get(CLIENTS)).await;
     drop(api);
     assert!(server.terminate().success());
     within(async {
-        while !beside.stderr().contains("the admin API is ready") {
+        while !beside.stderr().contains("the socket is ready") {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
@@ -138,7 +138,7 @@ async fn a_socket_whose_file_is_removed_is_made_again_and_told() {
     .await;
     Api::connect(&socket).await.gets(200, Ask::get(CLIENTS)).await;
     assert_eq!(fs::symlink_metadata(&socket).unwrap().mode() & 0o777, 0o600);
-    assert!(server.stderr().contains("the admin socket is gone or another one"), "{}", server.stderr());
+    assert!(server.stderr().contains("the socket is gone or another one"), "{}", server.stderr());
     drop(api);
     assert!(server.terminate().success());
     assert!(!socket.exists(), "it goes with the server");
