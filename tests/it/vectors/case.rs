@@ -2,6 +2,8 @@
 //!
 //! Nothing here asks the verifier: what a case expects is written down by hand.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, BILLING, Key, Signatures};
@@ -12,21 +14,24 @@ pub(super) const NOW: i64 = 1_795_000_000;
 
 /// What each file says for all of its cases, unless one says otherwise.
 pub(super) fn defaults() -> Map<String, Value> {
-    object(json!({
-        "jwks": keys::issuer_keys(),
-        "settings": {
-            "issuer": ISSUER,
-            "audiences": [AUDIENCE],
-            "algorithms": ["EdDSA", "ES256", "ES384", "PS256", "PS384", "RS256"],
-            "clock_skew": 30,
-            "realm": null,
-            "resource_metadata": null,
-        },
-        "now": NOW,
-        "certificate": BILLING,
-        "demand": { "audience": null, "binding": "required", "max_age": null, "scope": "payments:read" },
-        "revocations": null,
-    }))
+    static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+        object(json!({
+            "jwks": keys::issuer_keys(),
+            "settings": {
+                "issuer": ISSUER,
+                "audiences": [AUDIENCE],
+                "algorithms": ["EdDSA", "ES256", "ES384", "PS256", "PS384", "RS256"],
+                "clock_skew": 30,
+                "realm": null,
+                "resource_metadata": null,
+            },
+            "now": NOW,
+            "certificate": BILLING,
+            "demand": { "audience": null, "binding": "required", "max_age": null, "scope": "payments:read" },
+            "revocations": null,
+        }))
+    });
+    DEFAULTS.clone()
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -92,6 +97,12 @@ impl Case {
         self.raw_header(header.to_string())
     }
 
+    /// With a header that is made from the usual one.
+    pub(super) fn header_from(self, make: impl FnOnce(&str) -> String) -> Self {
+        let header = make(&String::from_utf8(self.header.clone()).unwrap());
+        self.raw_header(header)
+    }
+
     /// Without this member.
     pub(super) fn without_header(self, name: &str) -> Self {
         let mut header: Map<String, Value> = serde_json::from_slice(&self.header).unwrap();
@@ -126,7 +137,7 @@ impl Case {
     }
 
     /// The same, made from the usual one.
-    pub(super) fn payload_from(self, make: impl Fn(&str) -> String) -> Self {
+    pub(super) fn payload_from(self, make: impl FnOnce(&str) -> String) -> Self {
         let payload = make(&self.claims.to_string());
         self.raw_payload(payload)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::ExitStatus;
 
 use serde_json::Value;
 
@@ -14,7 +15,20 @@ const PROGRAMS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/foreign/python/bin
 
 #[test]
 fn verifiers_in_other_languages_give_the_verdict_of_every_vector() {
-    assert!(Path::new(PROGRAMS).join("python3").exists(), "scripts/test installs what this test needs into {PROGRAMS}");
+    let folder = house::root().join(FOLDER);
+    for command in commands() {
+        let (mut said, status) = verdicts(&command, &folder);
+        for vector in vectors() {
+            let name = (vector.file.to_owned(), vector.name().to_owned());
+            assert_eq!(said.remove(&name).as_ref(), Some(vector.verdict()), "{command}: {name:?}");
+        }
+        assert!(said.is_empty(), "{command}: {said:?}");
+        assert!(status.success(), "{command}");
+    }
+}
+
+/// The commands of the page, one a language.
+pub(super) fn commands() -> Vec<String> {
     let blocks = house::blocks(&format!("{FOLDER}/README.md"));
     let commands: Vec<String> = blocks
         .iter()
@@ -23,25 +37,21 @@ fn verifiers_in_other_languages_give_the_verdict_of_every_vector() {
         .collect();
     let languages: Vec<&str> = commands.iter().filter_map(|command| command.split(' ').next()).collect();
     assert_eq!(languages, ["python3", "node"]);
-    for command in commands {
-        gives_every_verdict(&command);
-    }
+    commands
 }
 
-fn gives_every_verdict(command: &str) {
-    let output = documents::shell(&format!("PATH={PROGRAMS}:$PATH {command}"), &house::root().join(FOLDER));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let said = String::from_utf8(output.stdout).unwrap();
+/// What such a command says of the files in a folder: by file and case, the verdict; and how it ends.
+pub(super) fn verdicts(command: &str, folder: &Path) -> (BTreeMap<(String, String), Value>, ExitStatus) {
+    assert!(Path::new(PROGRAMS).join("python3").exists(), "scripts/test installs what this test needs into {PROGRAMS}");
+    let script = house::root().join(FOLDER).join("verify.");
+    let line = format!("PATH={PROGRAMS}:$PATH {}", command.replace("verify.", script.to_str().unwrap()));
+    let output = documents::shell(&line, folder);
     let verdict = |line: &str| {
         let Value::Object(mut said) = serde_json::from_str(line).unwrap() else { panic!("{line}") };
         let mut member = |name: &str| said.remove(name).unwrap();
         ((member("file").as_str().unwrap().to_owned(), member("name").as_str().unwrap().to_owned()), member("verdict"))
     };
-    let mut verdicts: BTreeMap<_, _> = said.lines().map(verdict).collect();
-    for vector in vectors() {
-        let name = (vector.file.to_owned(), vector.name().to_owned());
-        assert_eq!(verdicts.remove(&name).as_ref(), Some(vector.verdict()), "{command}: {name:?}\n{errors}");
-    }
-    assert!(verdicts.is_empty(), "{command}: {verdicts:?}");
-    assert!(output.status.success(), "{command}: {errors}");
+    let said = String::from_utf8(output.stdout).unwrap().lines().map(verdict).collect();
+    eprintln!("{command}: {}", String::from_utf8_lossy(&output.stderr));
+    (said, output.status)
 }

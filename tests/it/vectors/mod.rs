@@ -11,6 +11,7 @@ mod header;
 mod issuer_keys;
 mod jws;
 mod keys;
+mod mutated;
 mod revocation;
 mod rust;
 
@@ -58,7 +59,7 @@ fn golden_vectors() {
 #[test]
 fn the_verifier_gives_the_verdict_of_every_vector() {
     for vector in vectors() {
-        rust::holds(&vector);
+        assert_eq!(rust::verdict(&vector.members), *vector.verdict(), "{}: {}", vector.file, vector.name());
     }
 }
 

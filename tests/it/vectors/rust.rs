@@ -8,13 +8,11 @@ use certbind_verify::{
     Algorithm, Algorithms, Demand, Denied, JwkSet, Keys, Memory, Policy, Requirement, Revocations, Settings,
     Thumbprint, Timestamp, Verified, Verifier, WhenStale,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::Vector;
-
-/// Holds the verifier's verdict against the one of the file.
-pub(super) fn holds(vector: &Vector) {
-    let given = |member: &str| &vector.members[member];
+/// The verifier's verdict about a case.
+pub(super) fn verdict(case: &Map<String, Value>) -> Value {
+    let given = |member: &str| &case[member];
     let now = Timestamp::from_unix(given("now").as_i64().unwrap());
     let keys = given("jwks").as_object().and_then(|_| JwkSet::parse_fetched(given("jwks").to_string().as_bytes()).ok());
     let settings = settings(given("settings"));
@@ -36,10 +34,14 @@ pub(super) fn holds(vector: &Vector) {
         given("authorization").as_array().unwrap().iter().map(|header| header.as_str().unwrap().as_bytes()).collect();
     let demand = demand(given("demand"));
     let remembering = verifier.clone().with_memory(Memory::of_bytes(1 << 20));
-    for (how, verifier) in [("anew", &verifier), ("to be remembered", &remembering), ("remembered", &remembering)] {
-        let verdict = verifier.verify(authorization.iter().copied(), certificate.as_ref(), &demand, now);
-        assert_eq!(worded(verdict), *vector.verdict(), "{}, {how}: {}", vector.file, vector.name());
+    let verdict = |verifier: &Verifier| {
+        worded(verifier.verify(authorization.iter().copied(), certificate.as_ref(), &demand, now))
+    };
+    let anew = verdict(&verifier);
+    for what in ["to be remembered", "remembered"] {
+        assert_eq!(verdict(&remembering), anew, "{what}: {}", case["name"]);
     }
+    anew
 }
 
 fn settings(given: &Value) -> Settings {
