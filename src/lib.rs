@@ -21,6 +21,7 @@ pub mod revocation;
 pub mod store;
 pub mod usage;
 
+pub mod agent;
 pub mod guard;
 pub mod proxy;
 

@@ -27,8 +27,10 @@ mod client;
 mod client_explain;
 mod clients;
 mod doctor;
+mod exec;
 mod followed;
 mod guard;
+mod keep;
 mod key;
 mod poll;
 mod print;
@@ -64,6 +66,8 @@ enum Command {
     Guard(guard::GuardArgs),
     /// Get an access token by any method.
     Token(token::TokenArgs),
+    /// Run a program with an access token that stays fresh while it runs.
+    Exec(Box<exec::ExecArgs>),
     /// Say of an access token whether it is good, check by check.
     Verify(verify::VerifyArgs),
 
@@ -126,6 +130,8 @@ pub enum Exit {
     Invalid,
     /// There is a difference.
     Different,
+    /// As the program that it ran.
+    As(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -139,6 +145,7 @@ impl From<Exit> for ExitCode {
             Exit::Unreachable => 5,
             Exit::Invalid => 6,
             Exit::Different => 8,
+            Exit::As(code) => code,
         })
     }
 }
@@ -187,7 +194,8 @@ fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
         Command::Dev(args) => dev::run(&args, environment, out),
         Command::Serve(args) => serve::run(&args, environment),
         Command::Guard(args) => guard::run(&args, environment),
-        Command::Token(args) => token::run(args, environment, out),
+        Command::Token(args) => token::run(&args, environment, out),
+        Command::Exec(args) => exec::run(*args, environment),
         Command::Verify(args) => verify::run(&args, environment, out),
 
         Command::Client(command) => client::run(&command, environment, out),

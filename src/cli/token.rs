@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use certbind_client::{AssertionKey, ClientCertificate, Credential, Error, Settings, TokenSource};
+use certbind_client::{
+    AssertionKey, AssertionKeyFile, CertificateFiles, ClientCertificate, Credential, CredentialFault, CredentialFiles,
+    Error, Settings, TokenSource,
+};
 use certbind_https::AddressPolicy;
 use certbind_proto::assertion::{self, Build};
 use certbind_proto::entropy::{OsEntropy, unguessable_id};
@@ -20,9 +23,22 @@ use serde_json::json;
 use super::{Exit, Misused};
 use crate::config::Environment;
 
-/// Who asks whom for what.
+/// What is asked for, and how it is printed.
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    /// Print a fresh assertion instead of a token, for tools that send it themselves.
+    #[arg(long, requires = "assertion_key")]
+    assertion_only: bool,
+    /// How to print the token.
+    #[arg(long, value_enum, default_value_t = Format::Raw)]
+    format: Format,
+}
+
+/// Who asks whom for what.
+#[derive(Debug, Args)]
+pub(super) struct AskArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// The client's identifier [CERTBIND_CLIENT_ID].
@@ -43,18 +59,12 @@ pub(super) struct TokenArgs {
     /// The identifier of the assertion key, if it is registered with one.
     #[arg(long, value_name = "KID", requires = "assertion_key")]
     kid: Option<String>,
-    /// Print a fresh assertion instead of a token, for tools that send it themselves.
-    #[arg(long, requires = "assertion_key")]
-    assertion_only: bool,
     /// The scope to ask for.
     #[arg(long)]
     scope: Option<String>,
     /// The resource that the token is for; may be repeated.
     #[arg(long, value_name = "URI")]
     resource: Vec<String>,
-    /// How to print the token.
-    #[arg(long, value_enum, default_value_t = Format::Raw)]
-    format: Format,
 }
 
 /// Where the server is and who vouches for it.
@@ -85,23 +95,15 @@ enum Format {
 ///
 /// # Errors
 /// When keys cannot be read or nothing can be printed. What the server says is an exit code.
-pub(super) fn run(args: TokenArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let variable = Variables(environment);
-    let missing = |option: &str| Misused(format!("{option} is missing"));
-    let issuer = variable.or(args.server.issuer.clone(), "CERTBIND_ISSUER").ok_or_else(|| missing("--issuer"))?;
-    let client_id = variable.or(args.client_id.clone(), "CERTBIND_CLIENT_ID").ok_or_else(|| missing("--client-id"))?;
+pub(super) fn run(args: &TokenArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let ask = &args.ask;
     if args.assertion_only {
-        writeln!(out, "{}", fresh_assertion(&args, &issuer, &client_id)?)?;
+        let (issuer, client_id) = ask.parties(environment)?;
+        writeln!(out, "{}", ask.fresh_assertion(&issuer, &client_id)?)?;
         return Ok(Exit::Done);
     }
-    let credential = credential(&args, &variable)?;
-    let roots = roots(&args.server, environment)?;
-    let mut settings = Settings::new(&issuer, &client_id, credential, roots);
-    settings.addresses = AddressPolicy::AllowPrivate;
-    settings.limits.total = Duration::from_secs(args.server.timeout);
-    settings.scope = typed("--scope", args.scope.as_deref().unwrap_or_default())?;
-    settings.resources = args.resource.iter().map(|text| typed("--resource", text)).collect::<Result<_, _>>()?;
-    let source = TokenSource::new(settings, Arc::new(SystemClock), Arc::new(OsEntropy))?;
+    let credential = read(&ask.files(environment)?)?;
+    let source = TokenSource::new(ask.settings(credential, environment)?, Arc::new(SystemClock), Arc::new(OsEntropy))?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let token = match runtime.block_on(source.token()) {
@@ -122,7 +124,7 @@ pub(super) fn run(args: TokenArgs, environment: &Environment, out: &mut dyn Writ
 }
 
 /// What a failure means to a script.
-fn refused(error: &Error) -> Exit {
+pub(super) fn refused(error: &Error) -> Exit {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -140,35 +142,78 @@ fn refused(error: &Error) -> Exit {
     }
 }
 
-fn credential(args: &TokenArgs, variable: &Variables<'_>) -> anyhow::Result<Credential> {
-    let path = |own: &Option<PathBuf>, name| own.clone().or_else(|| variable.or(None, name).map(PathBuf::from));
-    let certificate = match (path(&args.cert, "CERTBIND_CERT"), path(&args.key, "CERTBIND_KEY")) {
-        (Some(cert), Some(key)) => Some(ClientCertificate::from_files(&cert, &key)?),
-        (None, None) => None,
-        _ => return Err(Misused("--cert and --key go together".to_owned()).into()),
-    };
-    let Some(path) = &args.assertion_key else {
-        let missing = || Misused("give --cert and --key, or --assertion-key".to_owned());
-        return Ok(Credential::Certificate(certificate.ok_or_else(missing)?));
-    };
-    let key = AssertionKey::from_file(path, algorithm(args)?, args.kid.as_deref())?;
-    Ok(Credential::PrivateKeyJwt { certificate, key })
+impl AskArgs {
+    /// What is asked of whom, with this credential.
+    ///
+    /// # Errors
+    /// When an option is missing or wrong, or the certificate authorities cannot be read.
+    pub(super) fn settings(&self, credential: Credential, environment: &Environment) -> anyhow::Result<Settings> {
+        let (issuer, client_id) = self.parties(environment)?;
+        let mut settings = Settings::new(&issuer, &client_id, credential, roots(&self.server, environment)?);
+        settings.addresses = AddressPolicy::AllowPrivate;
+        settings.limits.total = Duration::from_secs(self.server.timeout);
+        settings.scope = typed("--scope", self.scope.as_deref().unwrap_or_default())?;
+        settings.resources = self.resource.iter().map(|text| typed("--resource", text)).collect::<Result<_, _>>()?;
+        Ok(settings)
+    }
+
+    /// Where the credential is.
+    ///
+    /// # Errors
+    /// When nothing says so.
+    pub(super) fn files(&self, environment: &Environment) -> Result<CredentialFiles, Misused> {
+        let variable = Variables(environment);
+        let path = |own: &Option<PathBuf>, name| own.clone().or_else(|| variable.or(None, name).map(PathBuf::from));
+        let certificate = match (path(&self.cert, "CERTBIND_CERT"), path(&self.key, "CERTBIND_KEY")) {
+            (Some(chain), Some(key)) => Some(CertificateFiles { chain, key }),
+            (None, None) => None,
+            _ => return Err(Misused("--cert and --key go together".to_owned())),
+        };
+        let Some(path) = self.assertion_key.clone() else {
+            let missing = || Misused("give --cert and --key, or --assertion-key".to_owned());
+            return Ok(CredentialFiles::Certificate(certificate.ok_or_else(missing)?));
+        };
+        let key = AssertionKeyFile { algorithm: self.algorithm()?, kid: self.kid.clone(), path };
+        Ok(CredentialFiles::PrivateKeyJwt { certificate, key })
+    }
+
+    /// The issuer and the client.
+    fn parties(&self, environment: &Environment) -> Result<(String, String), Misused> {
+        let variable = Variables(environment);
+        let missing = |option: &str| Misused(format!("{option} is missing"));
+        let issuer = variable.or(self.server.issuer.clone(), "CERTBIND_ISSUER").ok_or_else(|| missing("--issuer"))?;
+        let client = variable.or(self.client_id.clone(), "CERTBIND_CLIENT_ID");
+        Ok((issuer, client.ok_or_else(|| missing("--client-id"))?))
+    }
+
+    fn fresh_assertion(&self, issuer: &str, client_id: &str) -> anyhow::Result<String> {
+        let path = self.assertion_key.as_ref().context("--assertion-key is missing")?;
+        let pem = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let key = SigningKey::from_pkcs8_pem(&pem, self.algorithm()?)?;
+        let jti = unguessable_id(&OsEntropy);
+        let lifetime = assertion::MAX_BUILT_LIFETIME;
+        let build = Build { client_id, issuer, jti: &jti, now: SystemClock.now(), lifetime };
+        Ok(assertion::build(&Signer::new(key, assertion::TYP, self.kid.as_deref()), &build)?)
+    }
+
+    fn algorithm(&self) -> Result<Option<Algorithm>, Misused> {
+        let Some(name) = &self.alg else { return Ok(None) };
+        let unknown = || Misused(format!("--alg {name} is not an algorithm of this program"));
+        Algorithm::parse(name).ok_or_else(unknown).map(Some)
+    }
 }
 
-fn fresh_assertion(args: &TokenArgs, issuer: &str, client_id: &str) -> anyhow::Result<String> {
-    let path = args.assertion_key.as_ref().context("--assertion-key is missing")?;
-    let pem = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let key = SigningKey::from_pkcs8_pem(&pem, algorithm(args)?)?;
-    let jti = unguessable_id(&OsEntropy);
-    let lifetime = assertion::MAX_BUILT_LIFETIME;
-    let build = Build { client_id, issuer, jti: &jti, now: SystemClock.now(), lifetime };
-    Ok(assertion::build(&Signer::new(key, assertion::TYP, args.kid.as_deref()), &build)?)
-}
-
-fn algorithm(args: &TokenArgs) -> anyhow::Result<Option<Algorithm>> {
-    let Some(name) = &args.alg else { return Ok(None) };
-    let unknown = || Misused(format!("--alg {name} is not an algorithm of this program"));
-    Ok(Some(Algorithm::parse(name).ok_or_else(unknown)?))
+/// The credential, read once: from a pipe as well, which nobody could follow.
+fn read(files: &CredentialFiles) -> Result<Credential, CredentialFault> {
+    let pair = |files: &CertificateFiles| ClientCertificate::from_files(&files.chain, &files.key);
+    match files {
+        CredentialFiles::Certificate(certificate) => pair(certificate).map(Credential::Certificate),
+        CredentialFiles::PrivateKeyJwt { certificate, key } => {
+            let certificate = certificate.as_ref().map(pair).transpose()?;
+            let key = AssertionKey::from_file(&key.path, key.algorithm, key.kid.as_deref())?;
+            Ok(Credential::PrivateKeyJwt { certificate, key })
+        }
+    }
 }
 
 /// What an option says.

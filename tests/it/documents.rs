@@ -39,8 +39,9 @@ const OTHER_ENDS: &[(&str, i32, &str)] =
 fn every_command_of_every_page_is_run_or_accounted_for() {
     let by_hand: BTreeSet<String> = commands_by_hand().into_iter().chain(commands_of(FLEET)).collect();
     let mut accounted: BTreeSet<&str> = ACCOUNTED.iter().map(|(command, _)| *command).collect();
-    // Those of a page of their own are all run, by `admin::docs` and as parts of the scripts of `foreign::page`.
-    let elsewhere = [crate::admin::docs::PAGE, crate::services::PAGE, crate::foreign::page::PAGE];
+    // Those of a page of their own are all run, by `admin::docs`, `agent::page` and as parts of the scripts of `foreign::page`.
+    let elsewhere =
+        [crate::admin::docs::PAGE, crate::agent::page::PAGE, crate::services::PAGE, crate::foreign::page::PAGE];
     for page in house::pages().into_iter().filter(|page| !elsewhere.contains(&page.as_str())) {
         for command in
             house::blocks(&page).iter().filter(|block| block.language == "sh").flat_map(|block| commands(&block.text))

@@ -1,7 +1,7 @@
 //! Clients of other people, unmodified, against the real server and an API that enforces the binding.
 
 mod clients;
-mod openssl;
+pub(crate) mod openssl;
 pub(crate) mod page;
 mod provider;
 mod refused;

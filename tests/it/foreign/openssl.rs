@@ -86,7 +86,7 @@ fn request_id(conversation: &str) -> &str {
 }
 
 /// The claims, unchecked.
-pub(super) fn claims(token: &str) -> Value {
+pub(crate) fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
 }
 

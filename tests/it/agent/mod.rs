@@ -1,0 +1,5 @@
+//! `certbind exec` and `certbind agent` as processes: what programs find, while tokens and certificates are renewed.
+
+mod exec;
+pub(crate) mod page;
+mod rig;
