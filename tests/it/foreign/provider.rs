@@ -13,8 +13,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 
-use super::rig::{dev_clients, free_address, program, scripts};
-use crate::process::rig::{Process, Site, certbind, output};
+use super::rig::{dev_clients, program, scripts};
+use crate::process::rig::{Process, Site, certbind, free_address, output};
 
 /// The resource that the foreign server knows.
 const API: &str = "https://api.example";

@@ -1,7 +1,7 @@
 //! A server, an API and clients of each method; and the scripts of `tests/foreign/`, each with what it needs to run.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::openssl::claims;
 use crate::house;
-use crate::process::rig::{ISSUER, Process, Site, output};
+use crate::process::rig::{ISSUER, Process, Site, free_address, output};
 
 /// What `scripts/test` installed for the scripts.
 const PACKAGES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/foreign");
@@ -235,9 +235,4 @@ fn compiled(source: &Path) -> PathBuf {
         assert!(status.success(), "{stderr}");
     }
     program
-}
-
-/// An address that nobody has at the moment.
-pub(super) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -21,7 +21,7 @@ use hyper::{HeaderMap, Request, Response, Version};
 use hyper_util::rt::TokioIo;
 
 use crate::process::client::{Answer, Asserter, Connection, billing, by_assertion};
-use crate::process::rig::{ISSUER, PKI, Process, Site, certbind, output, within};
+use crate::process::rig::{ISSUER, PKI, Process, Site, certbind, free_address, output, within};
 
 /// How long a token is good here. The shortest that there is.
 pub(super) const LIFETIME: &str = "10s";
@@ -292,11 +292,6 @@ pub(super) fn packaged(program: &str) -> PathBuf {
     let path = Path::new(PACKAGES).join("bin").join(program);
     assert!(path.exists(), "{} is not there: scripts/test installs it", path.display());
     path
-}
-
-/// An address that nobody has at the moment.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// What the gateways guard: it tells what it was sent, and remembers it.

@@ -17,6 +17,7 @@ mod keys;
 mod lifecycle;
 mod operations;
 mod reload;
+mod renewal;
 mod replay;
 mod restart;
 pub(crate) mod rig;
