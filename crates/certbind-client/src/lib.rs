@@ -25,6 +25,22 @@
 //! - [`ClientCertificate::resolver`] is for TLS settings of one's own that carry tokens of one certificate.
 //! - [`TokenSource::resolver`] is for mutual TLS without tokens, and for nothing else.
 //!
+//! With reqwest, whose feature `rustls-no-provider` leaves cryptography to these settings, it is this:
+//!
+//! ```ignore
+//! let clients = Clients::new(&roots, |tls| {
+//!     let http = reqwest::Client::builder().tls_backend_preconfigured(tls).https_only(true);
+//!     http.timeout(Duration::from_secs(10)).build().expect("settings that rustls took")
+//! })?;
+//! let api = Api::new(source, clients);
+//! let answer = api
+//!     .call(
+//!         |http, token| http.get(url).header(AUTHORIZATION, token.authorization().clone()).send(),
+//!         |answer| is_invalid_token(answer.status(), answer.headers()),
+//!     )
+//!     .await?;
+//! ```
+//!
 //! # Example
 //!
 //! ```no_run
@@ -59,6 +75,7 @@ mod follow;
 mod request;
 mod resolver;
 mod rotation;
+mod settings;
 mod source;
 mod status;
 mod token;
@@ -72,7 +89,8 @@ pub use credential::{AssertionKey, ClientCertificate, Credential, CredentialFaul
 pub use error::{AnswerFault, Busy, Error, MetadataFault, Refusal, SetupFault};
 pub use files::{AssertionKeyFile, CertificateFiles, CredentialFiles};
 pub use follow::Follower;
-pub use source::{Aliases, Settings, TokenSource};
+pub use settings::{Aliases, Settings};
+pub use source::TokenSource;
 pub use status::{Failure, FilesFault, FilesStatus, Status, Waiting};
 pub use token::AccessToken;
 

@@ -76,6 +76,17 @@ pub(crate) enum Settled {
     Taken,
 }
 
+/// What became of a credential that is to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Succession {
+    /// It waits for its first token.
+    Begun,
+    /// It is the one in use; another one that waited does so no more.
+    TakenBack,
+    /// It is in use, or waits already.
+    Unchanged,
+}
+
 impl Rotation {
     pub(crate) const fn new(active: Arc<Active>, key: Key, now: Timestamp) -> Self {
         Self { current: Track::new(active, Slot::new(key), now), next: None }
@@ -134,15 +145,16 @@ impl Rotation {
 
     /// From now on another credential is to follow as soon as it has a token; one that was to follow before never will.
     /// The one in use, named again, stays.
-    pub(crate) fn succeed(&mut self, active: Arc<Active>, key: Key, now: Timestamp) {
+    pub(crate) fn succeed(&mut self, active: Arc<Active>, key: Key, now: Timestamp) -> Succession {
         if self.current.active.credential.is_same(&active.credential) {
-            self.next = None;
-            return;
+            return self.next.take().map_or(Succession::Unchanged, |_| Succession::TakenBack);
         }
         let before = self.next.as_ref().unwrap_or(&self.current);
-        if !before.active.credential.is_same(&active.credential) {
-            self.next = Some(Track::new(active, before.slot.heir(key), now));
+        if before.active.credential.is_same(&active.credential) {
+            return Succession::Unchanged;
         }
+        self.next = Some(Track::new(active, before.slot.heir(key), now));
+        Succession::Begun
     }
 
     /// Goes on with another credential at once. The token in use stays only if it is good for that one too.

@@ -1,29 +1,24 @@
-//! The source of tokens: what is asked for, the credential in use, one request in flight.
+//! The source of tokens: asked before each request, it answers from memory or makes the one request in flight.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use certbind_https::{AddressPolicy, Limits};
 use certbind_proto::assertion;
 use certbind_proto::entropy::{Entropy, unguessable_id};
 use certbind_proto::metadata::{OAUTH_SUFFIX, ServerMetadata, well_known_url};
-use certbind_proto::resource::Resource;
-use certbind_proto::scope::Scope;
 use certbind_proto::time::{Clock, Timestamp};
 use hyper::Uri;
 use hyper::header::HeaderValue;
-use rustls_pki_types::CertificateDer;
 
 use crate::answer::{self, Grant};
-use crate::cache::Key;
 use crate::error::AnswerFault;
-use crate::rotation::{Active, Answer, Flight, Launch, Outcome, Rotation, Settled};
-use crate::transport::{Transport, token_endpoint};
+use crate::rotation::{Active, Answer, Flight, Launch, Outcome, Rotation, Settled, Succession};
+use crate::transport::token_endpoint;
 use crate::{
-    AccessToken, ClientCertificate, Credential, Error, Failure, FilesStatus, SetupFault, Status, Waiting, request,
+    AccessToken, ClientCertificate, Credential, Error, Failure, FilesStatus, Settings, SetupFault, Status, Waiting,
+    request,
 };
 
 /// How long metadata are gone by.
@@ -32,39 +27,6 @@ const METADATA_LIFE: Duration = Duration::from_secs(3600);
 const UNSTATED_LIFE: Duration = Duration::from_secs(60);
 /// How far clocks may be apart before one of them is taken to be wrong.
 const TOLERATED_SKEW_MILLIS: u64 = 5000;
-
-/// Who asks whom for what.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where requests may go.
-    pub addresses: AddressPolicy,
-    /// When the `mtls_endpoint_aliases` of the metadata are used.
-    pub aliases: Aliases,
-    /// The client.
-    pub client_id: String,
-    /// How it authenticates, to begin with.
-    pub credential: Credential,
-    /// The issuer identifier, from a source that is trusted. It alone is the audience of assertions.
-    pub issuer: String,
-    /// What one request may cost.
-    pub limits: Limits,
-    /// The resources that the token is for; best just one (RFC 8707 §3). Empty leaves it to the server.
-    pub resources: BTreeSet<Resource>,
-    /// The certificate authorities that may vouch for the authorization server.
-    pub roots: Vec<CertificateDer<'static>>,
-    /// The scope that is asked for. Empty leaves it to the server.
-    pub scope: Scope,
-}
-
-/// When the `mtls_endpoint_aliases` of the metadata are used (RFC 8705 §5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Aliases {
-    /// Always: the client is registered with `use_mtls_endpoint_aliases` (FAPI 2.0 Security Profile §5.2.2.1).
-    Always,
-    /// When the client shows a certificate.
-    #[default]
-    WithCertificate,
-}
 
 /// Gets, keeps and renews the token for one question. Clones share everything.
 #[derive(Clone)]
@@ -87,39 +49,6 @@ struct State {
     last_failure: Option<Failure>,
     metadata: Option<(Timestamp, Arc<ServerMetadata>)>,
     rotation: Rotation,
-}
-
-impl Settings {
-    /// The usual: no scope, no resource, public addresses only, 2 s to connect and 5 s for an answer.
-    #[must_use]
-    pub fn new(issuer: &str, client_id: &str, credential: Credential, roots: Vec<CertificateDer<'static>>) -> Self {
-        Self {
-            addresses: AddressPolicy::default(),
-            aliases: Aliases::default(),
-            client_id: client_id.to_owned(),
-            credential,
-            issuer: issuer.to_owned(),
-            limits: Limits::default(),
-            resources: BTreeSet::new(),
-            roots,
-            scope: Scope::default(),
-        }
-    }
-
-    fn key(&self, credential: &Credential) -> Key {
-        Key {
-            certificate: credential.certificate().map(|certificate| *certificate.thumbprint()),
-            client_id: self.client_id.clone(),
-            issuer: self.issuer.clone(),
-            resources: self.resources.clone(),
-            scope: self.scope.clone(),
-        }
-    }
-
-    fn activate(&self, credential: Credential) -> Result<Arc<Active>, SetupFault> {
-        let transport = Transport::new(&self.roots, credential.certificate(), self.addresses, self.limits)?;
-        Ok(Arc::new(Active { credential, transport }))
-    }
 }
 
 impl TokenSource {
@@ -200,8 +129,18 @@ impl TokenSource {
     pub fn rotate_credential(&self, credential: Credential) -> Result<(), SetupFault> {
         let key = self.shared.settings.key(&credential);
         let active = self.shared.settings.activate(credential)?;
-        let now = self.shared.clock.now();
-        self.shared.state().rotation.succeed(active, key, now);
+        let (now, shown) = (self.shared.clock.now(), shown_by(&active));
+        let succession = self.shared.state().rotation.succeed(active, key, now);
+        let Settings { issuer, client_id, .. } = &self.shared.settings;
+        match succession {
+            Succession::Begun => {
+                tracing::info!(%issuer, %client_id, certificate = shown, "a new credential waits for its first token");
+            }
+            Succession::TakenBack => {
+                tracing::info!(%issuer, %client_id, certificate = shown, "the old credential is the new one again");
+            }
+            Succession::Unchanged => {}
+        }
         self.pursue();
         Ok(())
     }
@@ -282,6 +221,11 @@ impl TokenSource {
     }
 }
 
+/// How a log names the certificate.
+fn shown_by(active: &Active) -> Option<String> {
+    active.credential.certificate().map(|certificate| certificate.thumbprint().to_string())
+}
+
 /// Waits for a request that somebody has made.
 async fn landed(mut flight: Flight) -> Outcome {
     let landed = flight.wait_for(Option::is_some).await;
@@ -330,8 +274,7 @@ impl Shared {
 
     fn tell(&self, active: &Active, outcome: &Outcome, settled: Settled) {
         let (issuer, client_id) = (&self.settings.issuer, &self.settings.client_id);
-        let certificate = active.credential.certificate().map(|certificate| certificate.thumbprint().to_string());
-        let certificate = certificate.as_deref();
+        let certificate = shown_by(active);
         match (outcome, settled) {
             (Ok(token), Settled::Taken) => {
                 tracing::info!(%issuer, %client_id, certificate, expires = %token.expires, "the new credential is in use");

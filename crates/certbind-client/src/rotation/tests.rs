@@ -1,11 +1,12 @@
 use std::sync::OnceLock;
 
 use certbind_devpki::{Issuer, LeafSpec, Validity};
-use certbind_https::{AddressPolicy, Limits};
+use certbind_https::{AddressPolicy, FetchError, Limits};
 use certbind_proto::entropy::SeededEntropy;
 use certbind_proto::scope::Scope;
 use hyper::header::HeaderValue;
 use proptest::prelude::*;
+use rustls::AlertDescription;
 
 use super::*;
 use crate::ClientCertificate;
@@ -52,7 +53,10 @@ const LIVES: &[(&str, &str)] = &[
         "a refusal that comes when the old token is over costs no call",
         "ask=wait a+300 t=299 rotate=b t=301 ask=trial b!refused ask=wait flying=a a+300 ask=a2",
     ),
-    ("a certificate that is refused within TLS is refused", "ask=wait a+300 rotate=b pursue b!expired t=271 ask=a1 b!expired ask=a1 flying=a"),
+    (
+        "a new certificate that is refused within TLS, or over already, is as good as refused",
+        "ask=wait a+300 rotate=b pursue b!tls t=271 ask=a1 b!expired ask=a1 flying=a",
+    ),
     ("a new certificate that is refused before there was a token", "rotate=b ask=trial b!refused ask=wait flying=a a+300 ask=a1"),
     ("what was refused says nothing about the next one", "ask=wait a+300 rotate=b pursue b!refused rotate=c pursue flying=c c+300 ask=c1"),
     (
@@ -109,7 +113,9 @@ impl Bench {
         match word.split_once('=') {
             Some(("ask", expected)) => assert_eq!(self.ask(), expected, "{case}"),
             Some(("flying", expected)) => assert_eq!(self.flying(), expected, "{case}"),
-            Some(("rotate", name)) => self.rotation.succeed(active(name), key(name), self.now),
+            Some(("rotate", name)) => {
+                self.rotation.succeed(active(name), key(name), self.now);
+            }
             Some(("replace", name)) => self.rotation.replace(active(name), key(name), self.now),
             Some(("reject", name)) => {
                 let token = self.issued.iter().find(|token| token.value == name).expect("a token");
@@ -153,6 +159,7 @@ impl Bench {
         let outcome = match answer {
             "!busy" => busy(None),
             "!later" => busy(Some(Duration::from_secs(20))),
+            "!tls" => Err(FetchError::CertificateRefused(AlertDescription::AccessDenied).into()),
             "!expired" => Err(Error::CertificateExpired),
             "!refused" => Err(Error::Refused(Refusal {
                 code: "invalid_client".to_owned(),
@@ -239,7 +246,9 @@ proptest! {
             let name = ["a", "b", "c", "short"][usize::from(which)];
             match event {
                 0 => bench.now = bench.now.plus(Duration::from_secs(number / 4)),
-                1 => bench.rotation.succeed(active(name), key(name), bench.now),
+                1 => {
+ bench.rotation.succeed(active(name), key(name), bench.now);
+}
                 2 if number < 40 => {
                     bench.rotation.replace(active(name), key(name), bench.now);
                     in_use = name;
