@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use certbind_devpki::Identity;
 use hyper::Version;
 use hyper::header::WWW_AUTHENTICATE;
 
@@ -98,10 +99,10 @@ async fn rfc8705_3_haproxy_denies_soon_while_the_guard_hangs() {
     assert_eq!(rig.service.count(), passed);
 }
 
-/// The certificate of `billing` as each format has it, for whoever wants to pass for it.
-fn forged() -> Vec<(&'static str, String)> {
+/// The certificate of somebody as each format has it, for whoever wants to pass for them.
+fn forged(of: &Identity) -> Vec<(&'static str, String)> {
     use base64::Engine as _;
-    let der = PKI.billing.identity.certificate();
+    let der = of.certificate();
     let base64 = base64::engine::general_purpose::STANDARD.encode(der);
     let thumbprint = certbind_proto::thumbprint::Thumbprint::of_der(der);
     let hash: String = thumbprint.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -209,12 +210,19 @@ pub(super) async fn verdicts(recipe: &Recipe) {
 /// Headers that forward a certificate of somebody else, or pass for what is said of the token, or take it off.
 pub(super) async fn nothing_forged_has_an_effect(rig: &Rig, gateway: &str) {
     let (thief, none) = (Some(&PKI.thief.identity), None);
-    for (name, value) in &forged() {
+    for (name, value) in &forged(&PKI.billing.identity) {
         for who in [thief, none] {
             let headers = vec![(*name, value.as_str())];
             let ask = Ask { who, headers, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
             let answer = rig.ask(&ask).await;
             assert!(matches!(answer.status.as_u16(), 401 | 403), "{gateway}: {name}: {}", answer.status);
+        }
+    }
+    for (name, value) in &forged(&PKI.thief.identity) {
+        let headers = vec![(*name, value.as_str())];
+        let ask = Ask { headers, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
+        if rig.ask(&ask).await.status == 200 {
+            assert!(!rig.service.header(name).contains(value), "{gateway}: the service is told of {name}");
         }
     }
     let twin = Ask {
