@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use certbind_devpki::{LeafSpec, Validity};
 use certbind_proto::time::{Clock as _, SystemClock};
@@ -18,6 +19,9 @@ use crate::process::client::billing;
 use crate::process::rig::{PKI, Process, Site};
 
 const FOLDER: &str = "docs/deploy";
+
+/// The longest wait for a line of a log.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the commands of a page are run.
 struct Stage {
@@ -127,17 +131,30 @@ fn goes_as_it_says(page: &str, count: usize, stage: &Stage) {
     for block in blocks {
         for part in format!("\n{}", block.text).split("\n$ ").skip(1) {
             let (command, shown) = part.split_once('\n').unwrap_or((part, ""));
-            let output = shell(&there(command, &stage.names), &stage.folder);
-            let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
-            let back: Vec<_> = stage.names.iter().map(|(written, real)| (real.clone(), written.clone())).collect();
-            let said = there(&said, &back);
-            let (said, shown): (Vec<_>, Vec<_>) = (said.lines().collect(), shown.trim_end().lines().collect());
-            let is_alike = said.len() == shown.len() && said.iter().zip(&shown).all(|(said, shown)| fits(said, shown));
-            assert!(is_alike, "{page}: {command}\n-- says\n{}\n-- shown\n{}", said.join("\n"), shown.join("\n"));
+            let shown: Vec<&str> = shown.trim_end().lines().collect();
+            // A line of the audit log may be written a moment after the answer.
+            let began = Instant::now();
+            let mut said = says(command, stage);
+            while command.starts_with("certbind audit") && said.is_empty() && began.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(20));
+                said = says(command, stage);
+            }
+            let lines: Vec<&str> = said.lines().collect();
+            let is_alike =
+                lines.len() == shown.len() && lines.iter().zip(&shown).all(|(said, shown)| fits(said, shown));
+            assert!(is_alike, "{page}: {command}\n-- says\n{said}\n-- shown\n{}", shown.join("\n"));
             commands += 1;
         }
     }
     assert_eq!(commands, count, "{page}");
+}
+
+/// What a command prints, with the names of the page.
+fn says(command: &str, stage: &Stage) -> String {
+    let output = shell(&there(command, &stage.names), &stage.folder);
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+    let back: Vec<_> = stage.names.iter().map(|(written, real)| (real.clone(), written.clone())).collect();
+    there(&said, &back)
 }
 
 /// Whether a line is the one that is shown, where `…` stands for what is other each time.
