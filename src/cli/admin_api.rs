@@ -32,7 +32,7 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 #[derive(Args, Clone, Debug)]
 pub(super) struct AdminArgs {
     #[command(flatten)]
-    reach: Reach,
+    pub(super) reach: Reach,
     /// The configuration that names the admin socket, which then counts more than CERTBIND_ADMIN [default:
     /// /etc/certbind/certbind.toml]
     #[arg(long, value_name = "FILE")]
@@ -163,6 +163,21 @@ impl Reach {
             None => configured(sources)?,
         };
         self.connect_to(&server, &sources.environment)
+    }
+
+    /// Asks anything over HTTPS as somebody without a certificate.
+    ///
+    /// # Errors
+    /// Who may vouch for the server cannot be read.
+    pub(super) fn as_nobody(&self, environment: &Environment) -> anyhow::Result<Fetcher> {
+        let named = self.ca.clone().or_else(|| Variables(environment).or(None, "CERTBIND_CA").map(PathBuf::from));
+        let roots = match named {
+            Some(path) => certbind_client::trusted_authorities(&path)?,
+            None => rustls_native_certs::load_native_certs().certs,
+        };
+        let timeout = Duration::from_secs(self.timeout);
+        let limits = Limits { connect: timeout, total: timeout, ..Limits::default() };
+        Ok(Fetcher::new(Arc::new(certbind_https::client_config(&roots, None)?), AddressPolicy::AllowPrivate, limits))
     }
 
     fn connect_to(&self, server: &str, environment: &Environment) -> anyhow::Result<Api> {

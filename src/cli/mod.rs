@@ -88,7 +88,9 @@ enum Command {
     Diff(apply::ApplyArgs),
     /// Say how a running server stands.
     Status(status::StatusArgs),
-    /// Say what ends soon, certificates above all, and what else is odd; exit code 1 when something has ended or ends soon
+    /// Say what ends soon, certificates above all, and what else is odd; exit code 1 when something has ended or ends soon.
+    /// With --probe, say whether a forged certificate header reaches certbind through a proxy; exit code 1 when it does or
+    /// cannot be told
     Doctor(doctor::DoctorArgs),
     /// Have a running server read changed files now.
     Reload(status::ReloadArgs),

@@ -23,6 +23,11 @@ use crate::proxy::SaidFault;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What is said of a certificate in a header that is not believed here. `certbind doctor --probe` knows both sentences.
+pub const ANOTHER_HEADER: &str = "A header forwards a client certificate that is not the one in which it is expected.";
+/// What is said of one in the header that is, when it cannot be.
+pub const NOT_ACCEPTED: &str = "The forwarded client certificate is not accepted.";
+
 /// Room for a response with a token of ES256, in bytes.
 const USUAL_BODY: usize = 1024;
 
@@ -161,10 +166,8 @@ const fn unreadable(fault: RequestFault) -> &'static str {
         RequestFault::Form(FormFault::BrokenEscape | FormFault::NotUtf8 | FormFault::TooMany) => {
             "The form is malformed."
         }
-        RequestFault::Forwarded(SaidFault::Forwarded(ForwardedFault::OtherHeader)) => {
-            "A header forwards a client certificate that is not the one in which it is expected."
-        }
-        RequestFault::Forwarded(_) => "The forwarded client certificate is not accepted.",
+        RequestFault::Forwarded(SaidFault::Forwarded(ForwardedFault::OtherHeader)) => ANOTHER_HEADER,
+        RequestFault::Forwarded(_) => NOT_ACCEPTED,
         RequestFault::Query => "Parameters belong in the body, not in the URL.",
     }
 }

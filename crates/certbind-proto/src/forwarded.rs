@@ -103,6 +103,12 @@ const KNOWN: [&str; 22] = [
     "x-ssl-client-der",
 ];
 
+/// The headers in which proxies forward certificates or what they read there, in lower case.
+#[must_use]
+pub const fn known_headers() -> &'static [&'static str] {
+    &KNOWN
+}
+
 /// What was forwarded.
 #[derive(Clone, Debug)]
 pub enum Forwarded {

@@ -1,4 +1,5 @@
-//! `certbind doctor`: everything that ends, the soonest first, and what is odd without having an end.
+//! `certbind doctor`: everything that ends, the soonest first, and what is odd without having an end; with `--probe`, whether a
+//! client's word about its certificate gets through.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::config::Environment;
 
 mod dates;
 mod findings;
+mod probe;
 
 use dates::{Dated, Soon, State};
 use findings::Finding;
@@ -32,6 +34,8 @@ pub(super) struct DoctorArgs {
     /// What ends within this time ends soon, as in 30d; without it what ends within 21d and in the last quarter of its life
     #[arg(long, value_name = "DURATION", value_parser = within)]
     within: Option<Duration>,
+    #[command(flatten)]
+    probe: probe::ProbeArgs,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -57,6 +61,9 @@ struct Told {
 /// # Errors
 /// When the server refuses or cannot be reached, or nothing can be printed.
 pub(super) fn run(args: &DoctorArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    if let Some(url) = &args.probe.probe {
+        return probe::run(url, &args.probe, &args.admin, environment, out);
+    }
     let told = ask(&args.admin.connect(environment)?)?;
     let soon = args.within.map_or(Soon::Usual, Soon::Within);
     let mut dates = dates::all(&told);

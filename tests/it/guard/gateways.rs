@@ -298,3 +298,17 @@ pub(super) fn is_resumed(address: std::net::SocketAddr) -> bool {
     assert!(first.contains("CONNECTED"), "{first}");
     session.exists() && connect("-sess_in").lines().any(|line| line.starts_with("Reused"))
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_27_the_probe_of_a_guarded_service_finds_what_gets_through_and_what_it_cannot_tell() {
+    let good = Rig::start(&NGINX).await;
+    let (code, said) = good.probe(&["--certificate-from", "nginx"]);
+    assert!(code == 0 && said.contains("ssl-client-cert\tno_effect"), "{said}");
+    assert!(said.contains("client-cert\trefused"), "{said}");
+    let (code, said) = good.probe(&[]);
+    assert!(code == 1 && said.contains("client-cert\tunclear"), "the guard's answer alone does not say: {said}");
+    let line = "proxy_set_header SSL-Client-Cert   $ssl_client_escaped_cert;";
+    let open = Rig::spoilt(&NGINX, &[(line, "")]).await;
+    let (code, said) = open.probe(&["--certificate-from", "nginx"]);
+    assert!(code == 1 && said.contains("ssl-client-cert\tbelieved"), "{said}");
+}

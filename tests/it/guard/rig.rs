@@ -41,7 +41,7 @@ pub(super) struct Recipe {
 
 /// Everything that runs.
 pub(super) struct Rig {
-    _site: Site,
+    site: Site,
     issuer: String,
     server: Process,
     guard: Option<Process>,
@@ -55,6 +55,21 @@ impl Rig {
     pub(super) async fn start(recipe: &Recipe) -> Self {
         let files: Vec<_> = recipe.files.iter().copied().chain(["guard.toml"]).collect();
         Self::set_up(recipe, &files, &[], |site| Some(start_guard(site))).await
+    }
+
+    /// The same with something else in the gateway's files.
+    pub(super) async fn spoilt(recipe: &Recipe, spoilt: &[(&str, &str)]) -> Self {
+        let files: Vec<_> = recipe.files.iter().copied().chain(["guard.toml"]).collect();
+        Self::set_up(recipe, &files, spoilt, |site| Some(start_guard(site))).await
+    }
+
+    /// `certbind doctor --probe` of the service, its exit code and what it says.
+    pub(super) fn probe(&self, more: &[&str]) -> (i32, String) {
+        let mut command = certbind();
+        command.args(["doctor", "-o", "plain", "--ca"]).arg(self.site.path("ca.pem")).args(more);
+        command.arg("--probe").arg(format!("https://localhost:{}/payments", self.address.port()));
+        let (said, told, status) = output(&mut command);
+        (status.code().unwrap(), said + &told)
     }
 
     /// The gateway alone, with something else in its files.
@@ -124,7 +139,7 @@ impl Rig {
             }
         })
         .await;
-        Self { _site: site, issuer, server, guard, _gateway: gateway, address, service }
+        Self { site, issuer, server, guard, _gateway: gateway, address, service }
     }
 
     /// A token that is bound to the certificate of `billing`.
@@ -279,7 +294,7 @@ pub(crate) fn start_guard(site: &Site) -> Process {
 }
 
 /// A program from Debian's packages.
-pub(super) fn installed(program: &str) -> PathBuf {
+pub(crate) fn installed(program: &str) -> PathBuf {
     let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin"].map(|folder| Path::new(folder).join(program));
     places
         .into_iter()
@@ -288,7 +303,7 @@ pub(super) fn installed(program: &str) -> PathBuf {
 }
 
 /// A program from Python's packages.
-pub(super) fn packaged(program: &str) -> PathBuf {
+pub(crate) fn packaged(program: &str) -> PathBuf {
     let path = Path::new(PACKAGES).join("bin").join(program);
     assert!(path.exists(), "{} is not there: scripts/test installs it", path.display());
     path

@@ -3,5 +3,6 @@
 
 mod connection;
 mod formats;
+mod gateways;
 mod refused;
 mod rig;
