@@ -149,6 +149,17 @@ fn whoever_a_guard_of_the_manifests_believes_is_the_proxy_there() {
 }
 
 #[test]
+fn the_proxy_of_the_mesh_stays_out_of_what_the_guard_needs_before_it() {
+    let file = "deploy/istio/workload.yaml";
+    let annotations = &named("Deployment", "payments", file).unwrap().is["spec"]["template"]["metadata"]["annotations"];
+    let config = named("ConfigMap", "payments-guard", file).unwrap();
+    let guard: toml::Table = config.is["data"]["guard.toml"].as_str().unwrap().parse().unwrap();
+    let port = |address: &toml::Value| address.as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+    assert_eq!(annotations["traffic.sidecar.istio.io/excludeOutboundPorts"], port(&guard["issuer"]));
+    assert_eq!(annotations["traffic.sidecar.istio.io/excludeInboundPorts"], port(&guard["listen"]["ops"]["address"]));
+}
+
+#[test]
 fn the_mesh_asks_guards_that_there_are_and_fails_closed() {
     let mesh = of_kind("IstioOperator").next().unwrap();
     let providers: Vec<_> = list(mesh.is.pointer("/spec/meshConfig/extensionProviders").unwrap()).collect();
