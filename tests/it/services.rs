@@ -1,6 +1,7 @@
 //! The commands of docs/services.md, in their order, against the example that it speaks of; and its pieces of code, which are the
 //! example's.
 
+use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +12,9 @@ use crate::house;
 
 /// The page whose commands are run here.
 pub(crate) const PAGE: &str = "docs/services.md";
+
+/// Where the example says why it denied a request.
+const LOG: &str = "axum.log";
 
 /// Where the page has the example listen.
 const ADDRESS: &str = "127.0.0.1:8445";
@@ -37,6 +41,10 @@ fn the_commands_of_the_page_go_as_it_says() {
         if command.starts_with("curl ") {
             answers.push(said);
         }
+    }
+    let log = fs::read_to_string(folder.path().join(LOG)).unwrap();
+    for reason in ["binding_mismatch", "certificate_missing", "scope_missing"] {
+        assert!(log.contains(reason), "{reason}: {log}");
     }
     let promised = promised();
     assert_eq!(promised, ["200", "401", "401", "403", "200"]);
@@ -90,6 +98,7 @@ impl Example {
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join(LOG)).unwrap())
             .spawn()
             .unwrap();
         let mut example = Self(process);

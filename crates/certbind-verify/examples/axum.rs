@@ -28,6 +28,8 @@ use tower_service::Service as _;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    // The layer says why a request was denied; whoever asked is not told.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [address, chain, key, issuer, audience, ca] = arguments.as_slice() else {
         return Err("usage: axum ADDRESS CERTIFICATE KEY ISSUER AUDIENCE ISSUER_CA".into());
