@@ -97,8 +97,8 @@ enum Format {
 /// When keys cannot be read or nothing can be printed. What the server says is an exit code.
 pub(super) fn run(args: &TokenArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let ask = &args.ask;
+    let (issuer, client_id) = ask.parties(environment)?;
     if args.assertion_only {
-        let (issuer, client_id) = ask.parties(environment)?;
         writeln!(out, "{}", ask.fresh_assertion(&issuer, &client_id)?)?;
         return Ok(Exit::Done);
     }
