@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certbind_client::{AccessToken, Identity};
 use certbind_proto::time::Timestamp;
+use rustix::process::geteuid;
 use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
@@ -47,7 +48,7 @@ pub enum FolderFault {
         path: PathBuf,
     },
     /// Others may put another certificate in the place of ours.
-    #[error("others may write into {}: chmod go-w", path.display())]
+    #[error("others may write into {}: it has to belong to this user, mode 0700", path.display())]
     OpenToOthers {
         /// The folder.
         path: PathBuf,
@@ -73,7 +74,9 @@ impl TokenFolder {
         if !path.exists() {
             DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         }
-        if fs::metadata(&path).map_err(failed)?.mode() & 0o022 != 0 {
+        let there = fs::metadata(&path).map_err(failed)?;
+        let is_ours = there.uid() == 0 || there.uid() == geteuid().as_raw();
+        if there.mode() & 0o022 != 0 || !is_ours {
             return Err(FolderFault::OpenToOthers { path });
         }
         for name in NAMES.iter().chain([&DATA]) {

@@ -31,6 +31,26 @@ pub const REASONS: &[Reason] = &[
         "Run the command as the user of the server or as root, or add the certificate's name to listen.admin.allow.",
     ),
     reason(
+        "agent_caller",
+        "A process of another user asked the agent at its socket. The agent's own user, root and those of --user may.",
+        "Run the program as one of these users, or start the agent with --user NAME.",
+    ),
+    reason(
+        "agent_parameters",
+        "A question to the agent has a parameter that it does not know, or one that is repeated or malformed.",
+        "Ask GET /token with resource=URI (may be repeated), scope=… and min_ttl=60s, percent-encoded; all of them may be left out.",
+    ),
+    reason(
+        "agent_path",
+        "The agent was asked for something that it does not have, or not by GET.",
+        "Ask for GET /token, GET /status or GET /livez.",
+    ),
+    reason(
+        "agent_questions",
+        "There are 64 different questions of resource and scope already, each put within the last ten minutes.",
+        "Ask for fewer different scopes, or run an agent for each group of programs.",
+    ),
+    reason(
         "alg_not_allowed",
         "The assertion or token is signed with an algorithm that the profile forbids, that this server does not know, or that is not the one registered for the client (RFC 8725 §3.1).",
         "Sign with the registered token_endpoint_auth_signing_alg; fapi2 permits PS256, ES256 and EdDSA.",
@@ -69,6 +89,11 @@ pub const REASONS: &[Reason] = &[
         "assertion_malformed",
         "The client_assertion is not one compact JWS with a JSON header and claims of the right types (RFC 7515 §7.1, RFC 7519 §7.2).",
         "Print the assertion's header and claims; duplicate members, padding, crit, zip, b64 and nested tokens are refused.",
+    ),
+    reason(
+        "assertion_not_signed",
+        "The agent could not sign its client assertion.",
+        "Look at --assertion-key and --alg.",
     ),
     reason(
         "assertion_not_yet_valid",
@@ -164,6 +189,11 @@ pub const REASONS: &[Reason] = &[
         "certificate_not_yet_valid",
         "The certificate's notBefore lies in the future.",
         "Look at the clocks of the CA and of this server.",
+    ),
+    reason(
+        "certificate_refused_within_tls",
+        "The server refused the client's certificate in the TLS handshake, before any OAuth was spoken.",
+        "Look whether the certificate is of a CA that the server knows: `certbind client explain CLIENT --cert FILE` says it.",
     ),
     reason(
         "certificate_revoked",
@@ -411,6 +441,11 @@ pub const REASONS: &[Reason] = &[
         "Take away keys, certificates, labels or scopes that nobody needs. Publish a large key set at jwks_uri.",
     ),
     reason(
+        "request_interrupted",
+        "A request for a token was given up before its end, because the agent was stopping.",
+        "Ask again; another agent may run by then.",
+    ),
+    reason(
         "resource_malformed",
         "A resource is not an absolute URI without fragment (RFC 8707 §2).",
         "Send the resource as registered.",
@@ -489,6 +524,26 @@ pub const REASONS: &[Reason] = &[
         "scope_of_other_resource",
         "The scope belongs to another resource than the one asked for, or to several (RFC 9068 §3).",
         "Name the resource, and ask for one token for each.",
+    ),
+    reason(
+        "server_busy",
+        "The authorization server answered that it cannot serve now (429, 5xx).",
+        "Wait: the agent asks again by itself, not before the server wants it. The server's log has the reason under request_id.",
+    ),
+    reason(
+        "server_not_oauth",
+        "What answers at the issuer is no OAuth server, or its metadata will not do (RFC 8414).",
+        "Look at --issuer and at what stands before the server: a page of a proxy is the usual cause.",
+    ),
+    reason(
+        "server_refused",
+        "The authorization server refused the request for a token; error_description has its code.",
+        "Look up request_id in the server's audit log, and `certbind explain` the reason that stands there.",
+    ),
+    reason(
+        "server_unreachable",
+        "The authorization server could not be reached: no connection, no trust in its certificate, or no answer in time.",
+        "Look at the network, at --ca and at --issuer. The agent keeps trying, and hands out the token that it has until that is over.",
     ),
     reason(
         "several_resources",

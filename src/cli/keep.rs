@@ -27,7 +27,8 @@ pub(super) struct OutputArgs {
     /// Keep token, certificate and key in this folder, all three exchanged at once by the link ..data.
     #[arg(long, value_name = "PATH")]
     pub dir: Option<PathBuf>,
-    /// Run this shell command when a new token is in its place, for 30 s at most.
+    /// Run this shell command when a new token is in its place, for 30 s at most; with `exec` also the name of a signal for
+    /// the program, as in HUP.
     #[arg(long, value_name = "CMD")]
     pub on_renew: Option<String>,
 }

@@ -19,6 +19,7 @@ pub mod log;
 pub mod serve;
 
 mod admin_api;
+mod agent;
 mod apply;
 mod audit;
 mod audit_log;
@@ -68,6 +69,8 @@ enum Command {
     Token(token::TokenArgs),
     /// Run a program with an access token that stays fresh while it runs.
     Exec(Box<exec::ExecArgs>),
+    /// Keep access tokens for the programs beside it: at a Unix socket, in a file, in a folder.
+    Agent(Box<agent::AgentArgs>),
     /// Say of an access token whether it is good, check by check.
     Verify(verify::VerifyArgs),
 
@@ -198,6 +201,7 @@ fn run(command: Command, environment: &Environment) -> anyhow::Result<Exit> {
         Command::Guard(args) => guard::run(&args, environment),
         Command::Token(args) => token::run(&args, environment, out),
         Command::Exec(args) => exec::run(*args, environment),
+        Command::Agent(args) => agent::run(&args, environment),
         Command::Verify(args) => verify::run(&args, environment, out),
 
         Command::Client(command) => client::run(&command, environment, out),

@@ -39,7 +39,7 @@ pub use identity::Identity;
 pub use load::{DatabaseFiles, Files, KeyFiles, MutualFiles, RevocationList, TrustFiles};
 pub use origin::{Environment, Origin, Position, Sources};
 pub use pkcs11::{ModuleUri, ModuleUriFault, Pin};
-pub use proxy::{BehindProxy, ProxyFiles, ProxyListener, ProxyTls};
+pub use proxy::{BehindProxy, ProxyFiles, ProxyListener, ProxyTls, uid_of};
 pub use reference::{ReadFault, Reference, ReferenceFault};
 pub use settings::*;
 pub use show::{Change, Effective, Shown, schema};

@@ -135,7 +135,10 @@ impl Loader<'_> {
 }
 
 /// The number of a user, by name or as it is.
-fn uid_of(user: &str) -> Result<u32, Fault> {
+///
+/// # Errors
+/// [`Fault::UserUnknown`].
+pub fn uid_of(user: &str) -> Result<u32, Fault> {
     const MOST: u64 = 1024 * 1024;
     if let Ok(uid) = user.parse() {
         return Ok(uid);

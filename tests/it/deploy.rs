@@ -81,12 +81,32 @@ fn the_unit_of_the_guard_has_the_socket_where_the_samples_say() {
 }
 
 #[test]
+fn the_unit_of_the_agent_starts_what_there_is_and_others_reach_its_socket() {
+    let service = unit("certbind-agent.service");
+    let command = one(&service, "Service", "ExecStart");
+    let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+    let folder = Path::new("/run").join(one(&service, "Service", "RuntimeDirectory"));
+    assert_eq!(arguments, ["agent", "--socket", folder.join("agent.sock").to_str().unwrap()]);
+    let help = Command::new(env!("CARGO_BIN_EXE_certbind")).args([arguments[0], "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for word in ["--socket", "--user", "CERTBIND_ISSUER", "CERTBIND_CLIENT_ID", "CERTBIND_CERT", "CERTBIND_KEY"] {
+        assert!(help.contains(word), "{word}");
+    }
+    // `agent::daemon` holds the agent to what it tells a manager.
+    assert_eq!(one(&service, "Service", "Type"), "notify");
+    assert_eq!(one(&service, "Service", "TimeoutStartSec"), "infinity");
+    assert_eq!(one(&service, "Service", "PrivateUsers"), "no");
+    assert_eq!(one(&service, "Service", "RuntimeDirectoryMode"), "0755");
+}
+
+#[test]
 fn the_unit_asks_for_no_right_that_it_does_not_need() {
     let server = unit("certbind.service");
     assert_eq!(one(&server, "Service", "Type"), "notify-reload");
     assert_eq!(one(&server, "Service", "StateDirectoryMode"), "0700");
     asks_for_nothing(&server);
     asks_for_nothing(&unit("certbind-guard.service"));
+    asks_for_nothing(&unit("certbind-agent.service"));
     assert!(house::read("deploy/sysusers.conf").contains("u certbind "));
 }
 
@@ -116,11 +136,11 @@ fn asks_for_nothing(service: &Unit) {
 fn systemd_takes_the_units_and_rates_the_service_well() {
     let dir = tempfile::tempdir().unwrap();
     let binary = env!("CARGO_BIN_EXE_certbind");
-    for name in ["certbind.service", "certbind.socket", "certbind-guard.service"] {
+    for name in ["certbind.service", "certbind.socket", "certbind-guard.service", "certbind-agent.service"] {
         let text = house::read(&format!("deploy/{name}")).replace("/usr/local/bin/certbind", binary);
         fs::write(dir.path().join(name), text).unwrap();
     }
-    for name in ["certbind.service", "certbind-guard.service"] {
+    for name in ["certbind.service", "certbind-guard.service", "certbind-agent.service"] {
         rates_well(&dir.path().join(name));
     }
 }

@@ -13,7 +13,12 @@ const SPARE: Duration = Duration::from_secs(10);
 
 /// Requests are answered.
 pub(super) fn ready() {
-    tell(&[Ready, Status("requests are answered")]);
+    ready_with("requests are answered");
+}
+
+/// The work is done that it was started for; this is shown.
+pub(in crate::cli) fn ready_with(status: &str) {
+    tell(&[Ready, Status(status)]);
 }
 
 /// A reload begins.
@@ -32,7 +37,7 @@ pub(super) fn reloaded(report: &Report) {
 }
 
 /// The process is to end, after requests in flight that may take so long.
-pub(super) fn stopping(drain: Duration) {
+pub(in crate::cli) fn stopping(drain: Duration) {
     let most = u32::try_from((drain + SPARE).as_micros()).unwrap_or(u32::MAX);
     tell(&[Stopping, ExtendTimeoutUsec(most), Status("waiting for requests in flight")]);
 }

@@ -12,7 +12,7 @@ use crate::config::{self, Environment};
 mod admin;
 pub(super) mod certificate;
 mod live;
-mod manager;
+pub(super) mod manager;
 mod parts;
 mod proxy;
 mod reload;

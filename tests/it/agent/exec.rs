@@ -88,8 +88,7 @@ fn half_of_a_pair_is_waited_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_renewed_under_a_program_that_reads_it() {
-    let world = World::start();
-    world.register(SHORT).await;
+    let world = World::start_with(SHORT);
     // Every token that it sees, once, and every look at which there was half a token or none.
     let script = "import os, time\nseen, bad = [], 0\nwhile not os.path.exists('stop'):\n \
                   try: token = open(os.environ['CERTBIND_TOKEN_FILE']).read()\n \
@@ -146,8 +145,7 @@ async fn rfc8705_6_3_a_renewed_certificate_brings_its_own_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_over_goes_and_the_program_stays() {
-    let mut world = World::start();
-    world.register(SHORT).await;
+    let mut world = World::start_with(SHORT);
     let arguments = ["--file", "token", "--", "sh", "-c", "while :; do sleep 0.05; done"];
     let mut running = Running::start(&world, &mut world.certbind("exec", &arguments));
     let token = world.path("token");

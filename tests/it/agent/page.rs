@@ -18,9 +18,12 @@ fn the_page_of_the_agent_goes_as_it_says() {
     let script: String = blocks.map(|block| block.text).collect();
     let api = world.dev["resource"].as_str().unwrap();
     let script = script.replace("https://localhost:8443", world.dev["issuer"].as_str().unwrap());
-    let script = format!("set -e\n{}", script.replace("https://localhost:8444", api));
+    let script = format!("set -e\ntrap 'kill $!; wait' EXIT\n{}", script.replace("https://localhost:8444", api));
     let output = documents::shell(&script, folder.path());
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("payments") && said.contains("tls.crt"), "{said}");
+    assert!(
+        ["payments", "tls.crt", "\"access_token\"", "\"last_failure\""].iter().all(|word| said.contains(word)),
+        "{said}"
+    );
 }

@@ -6,10 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use certbind_devpki::{Identity, LeafSpec, Validity};
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::{Clock as _, SystemClock};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::Request;
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::HeaderMap;
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::net::UnixStream;
 
 use crate::foreign::openssl::claims;
 use crate::process::rig::{PKI, Process, Site, certbind};
@@ -20,7 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// The shortest life that a server gives to tokens.
 pub(super) const SHORT: &str = "token_lifetime = \"10s\"\n";
 
-/// `certbind dev`, and the files of `billing` in a folder that is relinked as Kubernetes does.
+/// The client. `certbind dev` writes the files of its own clients anew at each start, and leaves this one alone.
+const CLIENT: &str = "keeper";
+
+/// `certbind dev`, and the files of a client in a folder that is relinked as Kubernetes does.
 pub(super) struct World {
     pub(super) site: Site,
     pub(super) dev: Value,
@@ -30,23 +40,30 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same, with more in the client's table `[certbind]`.
+    pub(super) fn start_with(own: &str) -> Self {
         let site = Site::new();
         let (server, dev) = Process::dev(site.dir(), "127.0.0.1:0".parse().unwrap());
         let mut world = Self { site, dev, server: Some(server), generation: 0 };
         fs::create_dir(world.path("tls")).unwrap();
         world.rotate(&PKI.billing.identity);
+        let text = format!(
+            "client_id = \"{CLIENT}\"\ntoken_endpoint_auth_method = \"tls_client_auth\"\n\
+             tls_client_auth_san_uri = \"spiffe://certbind.dev/billing\"\nscope = \"payments:read\"\n\n\
+             [certbind]\ntrust = \"dev\"\naudiences = [{}]\n{own}",
+            world.dev["resource"]
+        );
+        world.site.write(&format!("clients.d/{CLIENT}.toml"), &text);
+        let is_it = |event: &Value| event["event"] == "client.changed" && event["client_id"] == CLIENT;
+        until("the client", || world.site.audit().iter().any(is_it).then_some(()));
         world
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.site.path(name)
-    }
-
-    /// Says something more of `billing`, and waits until it counts.
-    pub(super) async fn register(&self, own: &str) {
-        let file = "clients.d/billing.toml";
-        let text = fs::read_to_string(self.path(file)).unwrap();
-        self.site.after(|| self.site.write(file, &(text + own)), "client.changed", "").await;
     }
 
     /// Other files are in the place of the client's, all at once.
@@ -65,11 +82,18 @@ impl World {
     /// `certbind` with these words before and behind who asks for what.
     pub(super) fn certbind(&self, command: &str, more: &[&str]) -> Command {
         let mut certbind = certbind();
-        certbind.arg(command).args(["--issuer", self.dev["issuer"].as_str().unwrap(), "--client-id", "billing"]);
+        certbind.arg(command).args(["--issuer", self.dev["issuer"].as_str().unwrap(), "--client-id", CLIENT]);
         certbind.arg("--ca").arg(self.path("ca.pem"));
         certbind.arg("--cert").arg(self.path("tls/tls.crt")).arg("--key").arg(self.path("tls/tls.key"));
         certbind.args(more).current_dir(self.site.dir()).env("PATH", path());
         certbind
+    }
+
+    /// The server has given so many tokens, and no more; it may write that down a moment after its answer.
+    pub(super) fn has_issued(&self, count: usize) {
+        let issued = || self.site.audit().iter().filter(|event| event["event"] == "token.issued").count();
+        until("tokens", || (issued() >= count).then_some(()));
+        assert_eq!(issued(), count);
     }
 
     /// The server ends, and is started again at the same place by what this gives.
@@ -153,6 +177,10 @@ impl Running {
         until(&format!("the end of {}", stderr.display()), || self.child.try_wait().unwrap())
     }
 
+    pub(super) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     pub(super) fn stderr(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap()
     }
@@ -167,5 +195,63 @@ impl Drop for Running {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What the agent answers at its socket.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    pub(super) fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// One connection to the agent.
+pub(super) struct Asker(SendRequest<Empty<Bytes>>);
+
+impl Asker {
+    pub(super) async fn connect(socket: &Path) -> Self {
+        let stream = TokioIo::new(UnixStream::connect(socket).await.unwrap());
+        let (sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    pub(super) async fn get(&mut self, path: &str, accept: &str) -> Answer {
+        let request = Request::builder().uri(path).header("host", "agent").header("accept", accept);
+        self.0.ready().await.unwrap();
+        let (head, body) = self.0.send_request(request.body(Empty::new()).unwrap()).await.unwrap().into_parts();
+        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        Answer { status: head.status.as_u16(), headers: head.headers, text }
+    }
+}
+
+/// One question over a connection of its own.
+pub(super) async fn ask(socket: &Path, path: &str) -> Answer {
+    Asker::connect(socket).await.get(path, "*/*").await
+}
+
+/// Waits for an answer with this status.
+pub(super) async fn until_status(socket: &Path, path: &str, status: u16) -> Answer {
+    let began = Instant::now();
+    loop {
+        if socket.exists() {
+            let answer = ask(socket, path).await;
+            if answer.status == status {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "{path}: still {} {}", answer.status, answer.text);
+        }
+        assert!(began.elapsed() < PATIENCE, "{path}: no socket");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

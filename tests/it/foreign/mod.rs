@@ -5,4 +5,4 @@ pub(crate) mod openssl;
 pub(crate) mod page;
 mod provider;
 mod refused;
-mod rig;
+pub(crate) mod rig;

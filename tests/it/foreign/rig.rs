@@ -112,7 +112,7 @@ impl Town {
 }
 
 /// What runs this script; it sees no environment but where programs are.
-pub(super) fn program(file: &Path) -> Command {
+pub(crate) fn program(file: &Path) -> Command {
     let mut command = match file.extension().and_then(|extension| extension.to_str()) {
         Some("mjs") => interpreted("node", file),
         Some("py") => interpreted("python", file),
@@ -202,7 +202,7 @@ fn register_reports(site: &Site, setup: &Setup, shape: Shape) {
 }
 
 /// The scripts, where Node finds its packages: it looks for them beside a script and above, and nowhere else.
-pub(super) fn scripts() -> TempDir {
+pub(crate) fn scripts() -> TempDir {
     assert!(Path::new(PACKAGES).join("node_modules").exists(), "{PACKAGES} is not there: scripts/test installs it");
     let folder = tempfile::Builder::new().prefix("run-").tempdir_in(PACKAGES).unwrap();
     for file in house::files("tests/foreign") {

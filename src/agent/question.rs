@@ -1,0 +1,177 @@
+//! What is asked for, and the source that answers it: one for each question, as many as fit.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use certbind_client::{AccessToken, Credential, CredentialFiles, Error, Follower, Settings, SetupFault, TokenSource};
+use certbind_proto::entropy::Entropy;
+use certbind_proto::resource::Resource;
+use certbind_proto::scope::Scope;
+use certbind_proto::time::{Clock, Timestamp};
+
+/// The most questions at a time. Each has a token that is kept, and files that are looked at.
+pub const MOST: usize = 64;
+/// A question that nobody has put for so long makes room for another one.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+/// A token is asked for before its time, because somebody wants one that lasts longer, once in this time and no more.
+const EARLY: Duration = Duration::from_secs(10);
+
+/// What a token is for. Another question has another token (RFC 8707 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The resources.
+    pub resources: BTreeSet<Resource>,
+    /// The scope.
+    pub scope: Scope,
+}
+
+/// There are as many questions as there may be, and all of them are put.
+#[derive(Debug, thiserror::Error)]
+#[error("there are {MOST} different questions already")]
+pub struct TooMany;
+
+/// All questions, with the one that is kept fresh whether it is put or not.
+pub struct Questions {
+    settings: Settings,
+    files: CredentialFiles,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    first: Arc<Asked>,
+    others: Mutex<Vec<Arc<Asked>>>,
+}
+
+/// A question with its source.
+pub struct Asked {
+    /// What is asked.
+    pub question: Question,
+    /// Who answers.
+    pub source: TokenSource,
+    _follower: Follower,
+    times: Mutex<Times>,
+}
+
+struct Times {
+    asked: Timestamp,
+    early: Option<Timestamp>,
+}
+
+impl Questions {
+    /// With the question of these settings as the first. All sources follow the same files, and begin with the credential that the first
+    /// one has in use.
+    ///
+    /// Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`SetupFault`].
+    pub fn new(
+        settings: Settings,
+        files: CredentialFiles,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, SetupFault> {
+        let first = Arc::new(Asked::new(settings.clone(), &files, &clock, &entropy)?);
+        Ok(Self { settings, files, clock, entropy, first, others: Mutex::default() })
+    }
+
+    /// The question that is kept fresh.
+    #[must_use]
+    pub const fn first(&self) -> &Arc<Asked> {
+        &self.first
+    }
+
+    /// All that are put, the first one first.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Asked>> {
+        let mut all = vec![self.first.clone()];
+        all.extend(self.others().iter().cloned());
+        all
+    }
+
+    /// The one with this question, new if need be.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub fn find(&self, question: &Question) -> Result<Arc<Asked>, TooMany> {
+        let now = self.clock.now();
+        if self.first.question == *question {
+            return Ok(self.first.clone());
+        }
+        let mut others = self.others();
+        if let Some(asked) = others.iter().find(|asked| asked.question == *question) {
+            asked.times().asked = now;
+            return Ok(asked.clone());
+        }
+        if others.len() + 1 >= MOST {
+            let oldest = (0..others.len()).min_by_key(|at| others[*at].times().asked).ok_or(TooMany)?;
+            if now.since(others[oldest].times().asked) < FORGOTTEN {
+                return Err(TooMany);
+            }
+            others.swap_remove(oldest);
+        }
+        let mut settings = self.settings.clone();
+        settings.credential = self.first.source.credential();
+        settings.resources.clone_from(&question.resources);
+        settings.scope.clone_from(&question.scope);
+        // The same settings made the first one: they make another one.
+        let asked = Asked::new(settings, &self.files, &self.clock, &self.entropy).map_err(|_| TooMany)?;
+        let asked = Arc::new(asked);
+        others.push(asked.clone());
+        Ok(asked)
+    }
+
+    /// Somebody says that the files have changed: this is what is in them.
+    ///
+    /// # Errors
+    /// [`SetupFault`]; then nothing has changed for those that come after.
+    pub fn rotate(&self, credential: &Credential) -> Result<(), SetupFault> {
+        self.all().iter().try_for_each(|asked| asked.source.rotate_credential(credential.clone()))
+    }
+
+    fn others(&self) -> MutexGuard<'_, Vec<Arc<Asked>>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    fn new(
+        settings: Settings,
+        files: &CredentialFiles,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Self, SetupFault> {
+        let question = Question { resources: settings.resources.clone(), scope: settings.scope.clone() };
+        let source = TokenSource::new(settings, clock.clone(), entropy.clone())?;
+        let follower = source.follow(files.clone());
+        let times = Mutex::new(Times { asked: clock.now(), early: None });
+        Ok(Self { question, source, _follower: follower, times })
+    }
+
+    /// A token with more than this much of its life before it, if there are such tokens; else one that is good.
+    ///
+    /// # Errors
+    /// Why there is none at all.
+    pub async fn token(&self, min_ttl: Duration, clock: &dyn Clock) -> Result<Arc<AccessToken>, Error> {
+        let token = self.source.token().await?;
+        let now = clock.now();
+        if token.expires().since(now) > min_ttl || !self.may_ask_early(now) {
+            return Ok(token);
+        }
+        // Where there is no other one, this one is still good.
+        Ok(self.source.token_lasting(min_ttl).await.unwrap_or(token))
+    }
+
+    /// Whoever wants tokens of a life that the server does not give must not have one made for each call.
+    fn may_ask_early(&self, now: Timestamp) -> bool {
+        let mut times = self.times();
+        let may = times.early.is_none_or(|early| now < early || now.since(early) >= EARLY);
+        if may {
+            times.early = Some(now);
+        }
+        may
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
