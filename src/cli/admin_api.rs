@@ -333,7 +333,11 @@ impl Transport {
     }
 }
 
-async fn over_socket(socket: &Path, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Bytes>> {
+/// One request over a Unix socket.
+///
+/// # Errors
+/// When there is no whole answer.
+pub(super) async fn over_socket(socket: &Path, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Bytes>> {
     let stream = UnixStream::connect(socket).await;
     let stream = stream.with_context(|| format!("cannot connect to {}", socket.display()))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;

@@ -57,8 +57,9 @@ impl AskArgs {
     /// Where the credential is, with a certificate in any case: what is kept for others is bound (RFC 8705 §3).
     ///
     /// # Errors
-    /// When nothing says so.
+    /// When nothing says so, or who asks whom.
     pub(super) fn bound_files(&self, environment: &Environment) -> Result<CredentialFiles, Misused> {
+        self.parties(environment)?;
         let files = self.files(environment)?;
         if matches!(files, CredentialFiles::PrivateKeyJwt { certificate: None, .. }) {
             let missing = "a token that is kept for others is bound to a certificate: give --cert and --key";

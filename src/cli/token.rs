@@ -1,5 +1,7 @@
 //! `certbind token`: gets an access token by any method.
 
+mod agent;
+
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
@@ -18,7 +20,7 @@ use certbind_proto::entropy::{OsEntropy, unguessable_id};
 use certbind_proto::jws::{Algorithm, Signer, SigningKey};
 use certbind_proto::time::{Clock as _, SystemClock};
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Exit, Misused};
 use crate::config::Environment;
@@ -34,6 +36,12 @@ pub(super) struct TokenArgs {
     /// How to print the token.
     #[arg(long, value_enum, default_value_t = Format::Raw)]
     format: Format,
+    /// Ask the agent at this socket, which has the credential; --scope and --resource instead of its own.
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["cert", "key", "assertion_key", "client_id", "issuer"])]
+    agent: Option<PathBuf>,
+    /// How long the token of the agent should last at least, as 60s.
+    #[arg(long, value_name = "DURATION", requires = "agent")]
+    min_ttl: Option<String>,
 }
 
 /// Who asks whom for what.
@@ -97,6 +105,9 @@ enum Format {
 /// When keys cannot be read or nothing can be printed. What the server says is an exit code.
 pub(super) fn run(args: &TokenArgs, environment: &Environment, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let ask = &args.ask;
+    if let Some(socket) = &args.agent {
+        return agent::ask(socket, ask, args.min_ttl.as_deref(), args.format, out);
+    }
     let (issuer, client_id) = ask.parties(environment)?;
     if args.assertion_only {
         writeln!(out, "{}", ask.fresh_assertion(&issuer, &client_id)?)?;
@@ -110,17 +121,21 @@ pub(super) fn run(args: &TokenArgs, environment: &Environment, out: &mut dyn Wri
         Ok(token) => token,
         Err(error) => return Ok(refused(&error)),
     };
-    match args.format {
-        Format::Raw => writeln!(out, "{}", token.as_str())?,
-        Format::Header => writeln!(out, "Authorization: Bearer {}", token.as_str())?,
-        Format::Json => {
-            let expires_in = token.expires().since(SystemClock.now()).as_secs();
-            let scope = token.scope().to_string();
-            let answer = json!({ "access_token": token.as_str(), "token_type": "Bearer", "expires_in": expires_in, "scope": scope });
-            writeln!(out, "{answer:#}")?;
-        }
-    }
+    let expires_in = token.expires().since(SystemClock.now()).as_secs();
+    let scope = token.scope().to_string();
+    let answer =
+        json!({ "access_token": token.as_str(), "token_type": "Bearer", "expires_in": expires_in, "scope": scope });
+    print(args.format, token.as_str(), &answer, out)?;
     Ok(Exit::Done)
+}
+
+fn print(format: Format, token: &str, answer: &Value, out: &mut dyn Write) -> anyhow::Result<()> {
+    match format {
+        Format::Raw => writeln!(out, "{token}")?,
+        Format::Header => writeln!(out, "Authorization: Bearer {token}")?,
+        Format::Json => writeln!(out, "{answer:#}")?,
+    }
+    Ok(())
 }
 
 /// What a failure means to a script.
@@ -178,7 +193,10 @@ impl AskArgs {
     }
 
     /// The issuer and the client.
-    fn parties(&self, environment: &Environment) -> Result<(String, String), Misused> {
+    ///
+    /// # Errors
+    /// When nothing says which.
+    pub(super) fn parties(&self, environment: &Environment) -> Result<(String, String), Misused> {
         let variable = Variables(environment);
         let missing = |option: &str| Misused(format!("{option} is missing"));
         let issuer = variable.or(self.server.issuer.clone(), "CERTBIND_ISSUER").ok_or_else(|| missing("--issuer"))?;

@@ -7,7 +7,7 @@ use std::process::Command;
 use super::rig::{
     Answer, Asker, Running, SHORT, World, ask, bound_to, content, mode, renewed, thumbprint, until, until_status,
 };
-use crate::process::rig::{PKI, output};
+use crate::process::rig::{PKI, certbind, output};
 
 /// An agent that answers at `agent.sock`.
 fn agent(world: &World, more: &[&str]) -> Running {
@@ -35,6 +35,16 @@ async fn rfc8705_3_a_program_asks_at_the_socket_and_gets_a_bound_token() {
     assert_eq!(bare, token);
     assert_eq!(until("the file", || content(&world.path("token"))), token);
 
+    let cli = |more: &[&str]| output(certbind().args(["token", "--agent"]).arg(&socket).args(more));
+    assert_eq!(cli(&["--min-ttl", "60s"]).0.trim_end(), token);
+    assert_eq!(cli(&["--format", "header"]).0.trim_end(), format!("Authorization: Bearer {token}"));
+    let (told, ..) = cli(&["--format", "json", "--scope", "payments:read"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&told).unwrap()["certificate"]["x5t#S256"], mine.as_str());
+    let (_, stderr, status) = cli(&["--scope", "admin"]);
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("server_refused") && stderr.contains("request_id"), "{stderr}");
+    assert_eq!(cli(&["--min-ttl", "60"]).2.code(), Some(2));
+
     let status = ask(&socket, "/status").await;
     assert_eq!(status.json()["tokens"][0]["certificate"]["x5t#S256"], mine.as_str());
     assert!(!status.text.contains(token), "{}", status.text);
@@ -52,6 +62,8 @@ async fn rfc8705_3_a_program_asks_at_the_socket_and_gets_a_bound_token() {
     agent.signal("TERM");
     assert!(agent.ended().success(), "{}", agent.stderr());
     assert!(!socket.exists() && !world.path("token").exists(), "nothing stays behind");
+    let nobody = output(certbind().args(["token", "--agent"]).arg(&socket));
+    assert_eq!(nobody.2.code(), Some(5), "{}", nobody.1);
     assert!(!agent.stderr().contains(token), "no token is logged");
 }
 
