@@ -128,8 +128,8 @@ impl TokenFolder {
     /// Removes snapshots that nobody can be in the middle of.
     pub(super) fn sweep(&mut self, now: Timestamp) {
         self.before.retain(|(since, snapshot)| {
-            let stays = *since <= now && now.since(*since) < STAYS;
-            stays || fs::remove_dir_all(snapshot).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
+            now.since(*since) < STAYS
+                || fs::remove_dir_all(snapshot).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
         });
     }
 
@@ -212,5 +212,30 @@ fn remove_link(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_was_exchanged_stays_for_those_who_have_just_looked() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = TokenFolder::at(&place.path().join("kept")).unwrap();
+        let (since, snapshot) = (Timestamp::from_unix(1_795_305_600), folder.path().join("..before"));
+        fs::create_dir(&snapshot).unwrap();
+        fs::write(snapshot.join("token"), "t").unwrap();
+        folder.before.push((since, snapshot.clone()));
+        // A clock that was put back takes nothing away from them.
+        for (now, is_there) in [
+            (since, true),
+            (since.minus(Duration::from_secs(3600)), true),
+            (since.plus(STAYS).minus(Duration::from_millis(1)), true),
+            (since.plus(STAYS), false),
+        ] {
+            folder.sweep(now);
+            assert_eq!((snapshot.exists(), folder.has_leftovers()), (is_there, is_there), "{now}");
+        }
     }
 }

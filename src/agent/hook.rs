@@ -1,6 +1,6 @@
 //! What is to happen when a new token is in place: a command, or a signal to the program that uses it.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Hook {
         loop {
             renewed.notified().await;
             match (&self, program) {
-                (Self::Command(line), _) => run(line).await,
+                (Self::Command(line), _) => run(line, DEADLINE).await,
                 (Self::Signal(signal), Some(program)) => {
                     if let Err(error) = kill_process(program, *signal) {
                         tracing::warn!(%error, "the program cannot be told of the new token");
@@ -58,7 +58,7 @@ impl Hook {
     }
 }
 
-async fn run(line: &str) {
+async fn run(line: &str, deadline: Duration) {
     let mut command = Command::new("/bin/sh");
     // Out of the way of signals from a terminal, and with whatever it starts in one group.
     command.arg("-c").arg(line).stdin(Stdio::null()).process_group(0);
@@ -66,20 +66,16 @@ async fn run(line: &str) {
         Ok(child) => Running(child),
         Err(error) => return tracing::error!(%error, "on-renew: no shell"),
     };
-    match tokio::time::timeout(DEADLINE, running.0.wait()).await {
+    match tokio::time::timeout(deadline, running.0.wait()).await {
         Ok(Ok(status)) if status.success() => tracing::debug!("on-renew: done"),
-        Ok(Ok(status)) => tracing::error!(status = ended(status), "on-renew: the command failed"),
+        Ok(Ok(status)) => tracing::error!(%status, "on-renew: the command failed"),
         Ok(Err(error)) => tracing::error!(%error, "on-renew: it is not known how the command ended"),
         Err(_) => {
-            tracing::error!(seconds = DEADLINE.as_secs(), "on-renew: the command took too long and is ended");
+            tracing::error!(seconds = deadline.as_secs(), "on-renew: the command took too long and is ended");
             running.kill();
             let _ = running.0.wait().await;
         }
     }
-}
-
-fn ended(status: ExitStatus) -> String {
-    status.to_string()
 }
 
 /// A command that does not outlive whoever waits for it.
@@ -113,6 +109,22 @@ mod tests {
             ("nginx -s reload", Hook::Command("nginx -s reload".to_owned())),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+    }
+    #[tokio::test]
+    async fn a_command_that_takes_too_long_is_ended_with_all_that_it_has_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("started");
+        let line = format!("sleep 300 & echo $! > {0}~; mv {0}~ {0}; wait", file.display());
+        run(&line, Duration::from_secs(1)).await;
+        let id = std::fs::read_to_string(&file).unwrap();
+        let stat = format!("/proc/{}/stat", id.trim());
+        // What nobody waits for any more may stay as an entry, and runs no more.
+        let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        let began = std::time::Instant::now();
+        while runs() {
+            assert!(began.elapsed() < Duration::from_secs(10), "it goes on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
