@@ -76,7 +76,9 @@ fn no_container_has_a_right_that_it_does_not_need() {
             assert_eq!(own["capabilities"], json!({"drop": ["ALL"]}), "{name}");
             if is_ours(container) {
                 assert_eq!(of_pod["fsGroup"], 65532, "{name}: keys are for a group");
-                assert_eq!(container.pointer("/livenessProbe/httpGet/path").unwrap(), "/livez", "{name}");
+                if !is_agent(container) {
+                    assert_eq!(container.pointer("/livenessProbe/httpGet/path").unwrap(), "/livez", "{name}");
+                }
                 assert!(container.pointer("/resources/limits/memory").is_some(), "{name}");
                 let (grace, drain) = (&workload.pod["terminationGracePeriodSeconds"], 10);
                 let sleep = container.pointer("/lifecycle/preStop/sleep/seconds").and_then(Value::as_u64).unwrap_or(0);
@@ -90,7 +92,7 @@ fn no_container_has_a_right_that_it_does_not_need() {
 fn every_configuration_in_a_manifest_is_one_that_the_program_takes() {
     let mut checked = Vec::new();
     for workload in workloads() {
-        for container in workload.containers().filter(|container| is_ours(container)) {
+        for container in workload.containers().filter(|container| is_ours(container) && !is_agent(container)) {
             let arguments: Vec<&str> = list(&container["args"]).map(|argument| argument.as_str().unwrap()).collect();
             let [command, "--config", config] = arguments[..] else { panic!("{}: {arguments:?}", workload.file) };
             let root = tempfile::tempdir().unwrap();
@@ -126,6 +128,39 @@ fn every_configuration_in_a_manifest_is_one_that_the_program_takes() {
         "deploy/kubernetes/store-postgres.yaml serve",
     ];
     assert_eq!(checked, expected);
+}
+
+/// The agent has no configuration but its command line, and no port.
+fn is_agent(container: &Value) -> bool {
+    container["args"][0] == "agent"
+}
+
+#[test]
+fn the_agent_of_a_manifest_is_started_as_it_can_be_and_its_program_has_its_folder_and_user() {
+    let all = workloads();
+    let of_agents = all.iter().flat_map(|workload| workload.containers().map(move |container| (workload, container)));
+    let agents: Vec<_> = of_agents.filter(|(_, container)| is_agent(container)).collect();
+    assert_eq!(agents.len(), 1);
+    for (workload, container) in agents {
+        let arguments = list(&container["args"]).map(|argument| argument.as_str().unwrap());
+        let (help, stderr, status) = output(certbind().args(arguments.clone()).arg("--help"));
+        assert!(status.success(), "{stderr}");
+        let root = tempfile::tempdir().unwrap();
+        fill(root.path(), workload, container);
+        for variable in list(&container["env"]) {
+            let (name, value) = (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap());
+            assert!(help.contains(&format!("[{name}]")), "{name}");
+            assert!(!value.starts_with('/') || root.path().join(&value[1..]).exists(), "{name}: {value}");
+        }
+        let dir = arguments.skip_while(|argument| *argument != "--dir").nth(1).unwrap();
+        let has_it = |container: &&'static Value| {
+            let mut mounts = list(&container["volumeMounts"]).map(|mount| mount["mountPath"].as_str().unwrap());
+            mounts.any(|mount| dir.starts_with(&format!("{mount}/")))
+        };
+        assert_eq!(workload.containers().filter(has_it).count(), 2);
+        let users = workload.containers().filter(|container| container["securityContext"].get("runAsUser").is_some());
+        assert_eq!(users.count(), 0, "the user of the pod for both");
+    }
 }
 
 #[test]
