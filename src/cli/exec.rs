@@ -165,12 +165,24 @@ fn heard() -> io::Result<mpsc::Receiver<Signal>> {
         Signal::WINCH,
     ];
     let (told, signals) = mpsc::channel(SIGNALS.len());
+    let ignored = ignored();
     for number in SIGNALS {
+        if ignored & (1 << (number.as_raw() - 1)) != 0 {
+            continue;
+        }
         let mut heard = signal(SignalKind::from_raw(number.as_raw()))?;
         let told = told.clone();
         tokio::spawn(async move { while heard.recv().await.is_some() && told.send(number).await.is_ok() {} });
     }
     Ok(signals)
+}
+
+/// Signals that whoever started us wants to be ignored, as nohup does, one bit each. They stay so for the program as well, if nobody
+/// hears them.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn forward(signal: Signal, program: &Child) {

@@ -1,6 +1,7 @@
 //! `certbind exec`: what a program gets, what it ends with, and what becomes of its token meanwhile.
 
 use std::fs;
+use std::process::Command;
 
 use super::rig::{Running, SHORT, World, bound_to, content, mode, renewed, thumbprint, until};
 use crate::process::rig::{PKI, output};
@@ -40,7 +41,7 @@ async fn rfc8705_3_a_program_begins_with_a_bound_token_and_its_end_is_ours() {
 fn without_a_first_token_the_program_is_not_started() {
     let mut world = World::start();
     let program = ["--", "touch", "started"];
-    let exec = |world: &World, change: &dyn Fn(&mut std::process::Command)| {
+    let exec = |world: &World, change: &dyn Fn(&mut Command)| {
         let mut command = world.certbind("exec", &[]);
         change(&mut command);
         let (_, stderr, status) = output(command.args(program));
@@ -174,4 +175,19 @@ fn signals_reach_the_program_and_no_one_else() {
     }
     running.signal("TERM");
     assert_eq!(running.ended().code(), Some(7), "{}", running.stderr());
+}
+
+#[test]
+fn what_nohup_ignores_the_program_ignores() {
+    let world = World::start();
+    let exec = world.certbind("exec", &["--", "grep", "SigIgn", "/proc/self/status"]);
+    let ignored = |before: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{before} exec \"$@\""), "sh"]).arg(exec.get_program()).args(exec.get_args());
+        let (stdout, stderr, _) = output(command.current_dir(world.site.dir()));
+        let mask = stdout.trim().strip_prefix("SigIgn:").unwrap_or_else(|| panic!("{stderr}")).trim().to_owned();
+        u64::from_str_radix(&mask, 16).unwrap()
+    };
+    let (plain, nohup) = (ignored(""), ignored("trap '' HUP;"));
+    assert_eq!((plain & 1, nohup), (0, plain | 1));
 }
