@@ -206,4 +206,20 @@ async fn a_refused_client_is_told_of_and_a_good_certificate_mends_it() {
     let answer = until_status(&socket, "/token", 200).await;
     assert_eq!(answer.json()["certificate"]["x5t#S256"], thumbprint(&identity).as_str());
     assert!(agent.is_alive());
+    until("a word of it", || agent.stderr().contains("the files of the credential were looked at").then_some(()));
+
+    // A certificate that disappears changes nothing, and is told of.
+    fs::remove_file(world.path("tls/..data")).unwrap();
+    let began = std::time::Instant::now();
+    let fault = loop {
+        let status = ask(&socket, "/status").await.json();
+        match status["tokens"][0]["files"]["fault"].as_str() {
+            Some(fault) => break fault.to_owned(),
+            None => assert!(began.elapsed().as_secs() < 20, "{status}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert!(fault.contains("cannot be read"), "{fault}");
+    let told = ask(&socket, "/token").await.json();
+    assert_eq!(bound_to(told["access_token"].as_str().unwrap()), thumbprint(&identity));
 }
