@@ -191,3 +191,25 @@ fn what_nohup_ignores_the_program_ignores() {
     let (plain, nohup) = (ignored(""), ignored("trap '' HUP;"));
     assert_eq!((plain & 1, nohup), (0, plain | 1));
 }
+
+#[test]
+fn what_a_terminal_sends_to_all_its_processes_is_not_sent_again() {
+    let world = World::start();
+    // It leaves the group that the terminal speaks to: an interrupt that it hears was passed on.
+    let program = "import os, signal\nos.setpgrp()\n\
+                   signal.signal(signal.SIGINT, lambda *_: print('INT', file=open('heard', 'a')))\n\
+                   open('ready', 'w')\nwhile True: signal.pause()";
+    let exec = world.certbind("exec", &["--", "python3", "-c", program]);
+    let script = "import os, pty, signal, sys, time\n\
+                  def heard(): return os.path.exists('heard')\n\
+                  child, terminal = pty.fork()\n\
+                  if child == 0: os.execv(sys.argv[1], sys.argv[1:])\n\
+                  while not os.path.exists('ready'): time.sleep(0.01)\n\
+                  os.write(terminal, b'\\x03'); time.sleep(0.3); print(heard())\n\
+                  os.kill(child, signal.SIGUSR1)\n\
+                  print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(exec.get_program()).args(exec.get_args()).current_dir(world.site.dir());
+    let (stdout, stderr, _) = output(&mut python);
+    assert_eq!(stdout.lines().collect::<Vec<_>>(), ["False", "138"], "{stderr}");
+}
