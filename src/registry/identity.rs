@@ -21,7 +21,7 @@ impl Identity {
     }
 
     /// Whether both are of one file or folder, whatever became of it in between.
-    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 

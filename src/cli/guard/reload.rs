@@ -39,9 +39,11 @@ impl Reloader {
         }
     }
 
-    /// Looks into it now.
+    /// Looks into it as soon as nobody writes it.
     pub(super) fn reload(&self) {
-        self.look_into(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.followed.wait_until_quiet(&self.sources.file);
+        self.look_into(&mut state);
     }
 
     fn look_into(&self, state: &mut State) {

@@ -113,7 +113,10 @@ impl Reloader {
     }
 
     fn look_at_everything(&self, reporter: &Reporter) {
-        self.look_into(&mut self.followed(), reporter);
+        let mut followed = self.followed();
+        followed.wait_until_quiet(&self.sources.file);
+        self.look_into(&mut followed, reporter);
+        drop(followed);
         self.certificates.follow(reporter);
         self.follow_trust(reporter);
         self.reload_clients(reporter);
