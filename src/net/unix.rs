@@ -37,6 +37,13 @@ impl Others {
             Self::LetIn => 0o666,
         }
     }
+
+    const fn mode_of_folder(self) -> u32 {
+        match self {
+            Self::KeptOut => 0o700,
+            Self::LetIn => 0o755,
+        }
+    }
 }
 
 /// Why there is no socket.
@@ -130,13 +137,15 @@ pub(super) struct UnixSocket {
 }
 
 impl UnixSocket {
-    /// Listens at `path`. A socket that is there and that nobody listens at any more is replaced.
+    /// Listens at `path`. A socket that is there and that nobody listens at any more is replaced. A folder that is not there is
+    /// made, if the one around it is: a volume of Kubernetes is open to all users, and one below it need not be.
     ///
     /// Must be called from within a tokio runtime.
     pub(super) fn bind(path: &Path, others: Others) -> Result<Self, UnixFault> {
         let failed = |source| UnixFault::Io { path: path.to_owned(), source };
         let place = Place::of(path)?;
         is_free(path)?;
+        make_folder(place.folder, others).map_err(failed)?;
 
         let beside = place.beside(std::process::id());
         let _ = fs::remove_file(&beside);
@@ -192,6 +201,15 @@ impl<'a> Place<'a> {
     /// Where it is made.
     fn beside(&self, process: u32) -> PathBuf {
         self.folder.join(format!(".{}.{process}", self.name.to_string_lossy()))
+    }
+}
+
+/// Open to whoever may reach the socket, and written by us alone, whatever the umask.
+fn make_folder(folder: &Path, others: Others) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(others.mode_of_folder())),
+        Err(_) if folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -275,6 +293,21 @@ mod tests {
         drop((socket, connected));
         assert!(!path.exists());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_folder_below_one_that_is_open_to_all_is_made_and_closed() {
+        let volume = folder();
+        fs::set_permissions(volume.path(), Permissions::from_mode(0o777)).unwrap();
+        let open = UnixSocket::bind(&volume.path().join("guard.sock"), Others::LetIn);
+        assert!(matches!(open, Err(UnixFault::FolderOpenToOthers { .. })));
+        for (name, others, mode) in [("guard", Others::LetIn, 0o755), ("admin", Others::KeptOut, 0o700)] {
+            let socket = UnixSocket::bind(&volume.path().join(name).join("own.sock"), others).unwrap();
+            assert_eq!(fs::metadata(volume.path().join(name)).unwrap().mode() & 0o777, mode, "{name}");
+            drop(socket);
+        }
+        let deep = UnixSocket::bind(&volume.path().join("a/b/own.sock"), Others::LetIn);
+        assert!(matches!(deep, Err(UnixFault::Io { .. })), "one folder, not a tree");
     }
 
     #[tokio::test]
