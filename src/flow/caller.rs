@@ -107,7 +107,7 @@ pub(super) fn base_event(context: &Context, known: &Known, now: Timestamp, start
         cert_not_after: certificate.map(|certificate| certificate.not_after.clone()),
         forwarded_from: known.certificate.as_ref().and(through).map(|through| through.format),
         proxy: through.map(|through| audit::peer_text(&through.proxy)),
-        peer: (!context.peer.ip().is_unspecified()).then(|| context.peer.to_string()),
+        peer: Some(context.peer_text.clone()),
         tls: context.tls,
         kx: context.kx,
         resumed: Some(context.resumed),

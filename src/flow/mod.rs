@@ -61,6 +61,8 @@ pub struct Context {
     pub listener: Arc<str>,
     /// The peer's address; unspecified on a Unix socket.
     pub peer: SocketAddr,
+    /// The same as a log says it; on a Unix socket the user.
+    pub peer_text: String,
     /// The proxy that the request came through, on a listener for proxies.
     pub through: Option<Through>,
     /// The TLS version.

@@ -55,7 +55,7 @@ impl Service for Door {
             return empty(StatusCode::NOT_FOUND);
         }
         let asked = self.asked(request.headers(), connection);
-        answer(&self.guard.decide(&connection.listener, asked).await)
+        answer(&self.guard.decide(connection, asked).await)
     }
 }
 

@@ -63,7 +63,7 @@ impl Service for Door {
         let Some(question) = read(request).await else { return grpc(None, INVALID_ARGUMENT) };
         let question = question.attributes.unwrap_or_default();
         let asked = self.asked(&question, connection);
-        let answered = self.guard.decide(&connection.listener, asked).await;
+        let answered = self.guard.decide(connection, asked).await;
         grpc(Some(&answer(&answered)), OK)
     }
 }

@@ -19,6 +19,7 @@ use certbind_verify::fetch::OnlineVerifier;
 use certbind_verify::{Denied, Verified};
 
 use crate::audit::{Audit, Event, Kind, peer_text};
+use crate::net::ConnInfo;
 use crate::proxy::CallerFault;
 
 pub mod auth_request;
@@ -163,7 +164,7 @@ impl Answered {
 
 impl Guard {
     /// Decides about one request. Every denial leaves one audit event.
-    pub async fn decide(&self, listener: &str, asked: Result<Asked<'_>, Unasked>) -> Answered {
+    pub async fn decide(&self, connection: &ConnInfo, asked: Result<Asked<'_>, Unasked>) -> Answered {
         let (started, now) = (Instant::now(), self.clock.now());
         let verdict = match &asked {
             Ok(asked) => self.rules.load_full().judge(asked, now).await,
@@ -172,13 +173,13 @@ impl Guard {
         self.metrics.decided(verdict.reason(), started.elapsed());
         let id = verdict.reason().map(|reason| {
             let id = unguessable_id(&*self.entropy);
-            self.record(reason, &id, listener, asked.as_ref().ok(), now);
+            self.record(reason, &id, connection, asked.as_ref().ok(), now);
             id
         });
         Answered { verdict, id }
     }
 
-    fn record(&self, reason: &'static str, id: &str, listener: &str, asked: Option<&Asked<'_>>, now: Timestamp) {
+    fn record(&self, reason: &'static str, id: &str, connection: &ConnInfo, asked: Option<&Asked<'_>>, now: Timestamp) {
         let path = |asked: &Asked<'_>| {
             let path = asked.target.split('?').next().unwrap_or_default();
             peer_text(&format!("{} {path}", asked.method))
@@ -192,7 +193,8 @@ impl Guard {
             ts: now.to_string(),
             event: Some(Kind::RequestDenied),
             request_id: Some(id.to_owned()),
-            listener: Some(listener.to_owned()),
+            listener: Some(connection.listener.to_string()),
+            peer: Some(connection.peer_text()),
             outcome: Some("failure"),
             reason: Some(reason),
             cnf_x5t_s256: certificate.map(|certificate| certificate.thumbprint().to_string()),

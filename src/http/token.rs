@@ -33,6 +33,7 @@ impl Endpoints {
             request_id: request_id(&*self.entropy),
             listener: Arc::clone(&connection.listener),
             peer: connection.peer,
+            peer_text: connection.peer_text(),
             through: came.through(),
             tls: connection.tls.as_ref().map(|tls| tls.version.as_str()),
             kx: connection.tls.as_ref().and_then(|tls| tls.group),

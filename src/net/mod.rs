@@ -71,6 +71,14 @@ pub struct ConnInfo {
     pub certificate: Option<Arc<PeerCert>>,
 }
 
+impl ConnInfo {
+    /// Who is at the other end, as a log says it: an address, or the user of a Unix socket.
+    #[must_use]
+    pub fn peer_text(&self) -> String {
+        self.process.map_or_else(|| self.peer.to_string(), |process| format!("uid:{}", process.uid))
+    }
+}
+
 /// Hears what happens to the connections of one listener, to count it. Called in the middle of things: must not block.
 pub trait Observer: Send + Sync {
     /// A connection was accepted.

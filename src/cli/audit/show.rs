@@ -36,6 +36,12 @@ pub(super) struct Seen<'a> {
     #[serde(borrow)]
     cert_serial: Option<Cow<'a, str>>,
     #[serde(borrow)]
+    forwarded_from: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    proxy: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    listener: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     peer: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub(super) request_id: Option<Cow<'a, str>>,
@@ -65,6 +71,9 @@ impl<'a> Seen<'a> {
             ("cnf_x5t_s256", &self.cnf_x5t_s256),
             ("cert_subject", &self.cert_subject),
             ("cert_serial", &self.cert_serial),
+            ("forwarded_from", &self.forwarded_from),
+            ("proxy", &self.proxy),
+            ("listener", &self.listener),
             ("peer", &self.peer),
             ("request_id", &self.request_id),
             ("detail", &self.detail),

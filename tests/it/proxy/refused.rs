@@ -2,6 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use super::rig::{Headers, NAME, PROXIES, PROXY, Rig, forwarded, hash_of, month};
 use crate::process::client::{Asserter, Connection, billing, by_assertion};
-use crate::process::rig::{PKI, certbind, output};
+use crate::process::rig::{PKI, certbind, output, within};
 
 /// Its connection stays open, and counts for nothing from the next request on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,7 +189,7 @@ async fn rfc9440_4_whoever_is_not_the_proxy_is_refused_over_a_socket() {
     let answer = ask(None);
     assert!(answer.starts_with("HTTP/1.1 200"), "the server's own user: {answer}");
     let (_, event) = rig.ask(&billing(), &vec![]).await;
-    assert!(event["proxy"].as_str().unwrap().starts_with("uid:") && event.get("peer").is_none(), "{event}");
+    assert!(event["proxy"].as_str().unwrap().starts_with("uid:") && event["peer"] == event["proxy"], "{event}");
     // Only root can be somebody else.
     if Command::new("id").arg("-u").output().unwrap().stdout.trim_ascii() == b"0" {
         rig.site.open_to_all();
@@ -196,6 +197,16 @@ async fn rfc9440_4_whoever_is_not_the_proxy_is_refused_over_a_socket() {
         assert!(answer.starts_with("HTTP/1.1 200"), "a user that is named: {answer}");
         let answer = ask(Some(65_534));
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("connection: close"), "another user: {answer}");
+        let told = within(async {
+            loop {
+                if let Some(told) = rig.site.audit().into_iter().find(|event| event["reason"] == "proxy_unknown") {
+                    return told;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        assert_eq!((&told["peer"], told.get("proxy")), (&json!("uid:65534"), None), "who it was: {told}");
     }
 }
 
