@@ -165,19 +165,33 @@ impl Reach {
         self.connect_to(&server, &sources.environment)
     }
 
-    /// Asks anything over HTTPS as somebody without a certificate.
+    /// Asks anything over HTTPS: as somebody without a certificate, and with the one of `--cert` or else with this.
     ///
     /// # Errors
-    /// Who may vouch for the server cannot be read.
-    pub(super) fn as_nobody(&self, environment: &Environment) -> anyhow::Result<Fetcher> {
-        let named = self.ca.clone().or_else(|| Variables(environment).or(None, "CERTBIND_CA").map(PathBuf::from));
-        let roots = match named {
+    /// Who may vouch for the server, or a certificate, cannot be read.
+    pub(super) fn without_and_with(
+        &self,
+        other: certbind_https::Identity,
+        environment: &Environment,
+    ) -> anyhow::Result<(Fetcher, Fetcher)> {
+        let variable = Variables(environment);
+        let path = |own: &Option<PathBuf>, name| own.clone().or_else(|| variable.or(None, name).map(PathBuf::from));
+        let roots = match path(&self.ca, "CERTBIND_CA") {
             Some(path) => certbind_client::trusted_authorities(&path)?,
             None => rustls_native_certs::load_native_certs().certs,
         };
+        let own = match (path(&self.cert, "CERTBIND_CERT"), path(&self.key, "CERTBIND_KEY")) {
+            (Some(cert), Some(key)) => identity(&cert, &key)?,
+            (None, None) => other,
+            _ => return Err(Misused("--cert and --key go together".to_owned()).into()),
+        };
         let timeout = Duration::from_secs(self.timeout);
         let limits = Limits { connect: timeout, total: timeout, ..Limits::default() };
-        Ok(Fetcher::new(Arc::new(certbind_https::client_config(&roots, None)?), AddressPolicy::AllowPrivate, limits))
+        let fetcher = |identity| -> anyhow::Result<Fetcher> {
+            let tls = certbind_https::client_config(&roots, identity)?;
+            Ok(Fetcher::new(Arc::new(tls), AddressPolicy::AllowPrivate, limits))
+        };
+        Ok((fetcher(None)?, fetcher(Some(own))?))
     }
 
     fn connect_to(&self, server: &str, environment: &Environment) -> anyhow::Result<Api> {

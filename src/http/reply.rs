@@ -28,6 +28,9 @@ pub const ANOTHER_HEADER: &str = "A header forwards a client certificate that is
 /// What is said of one in the header that is, when it cannot be.
 pub const NOT_ACCEPTED: &str = "The forwarded client certificate is not accepted.";
 
+/// What is said of a client that is unknown, or does not prove itself. `certbind doctor --probe` knows certbind by it.
+pub const NOT_AUTHENTICATED: &str = "Client authentication failed.";
+
 /// Room for a response with a token of ES256, in bytes.
 const USUAL_BODY: usize = 1024;
 
@@ -142,7 +145,7 @@ fn description(refusal: &Refusal) -> &'static str {
         (Refusal::Introspect(_) | Refusal::Revoke(_), ErrorCode::InvalidRequest) => "The token is missing.",
         (Refusal::Revoke(_), ErrorCode::UnauthorizedClient) => "The token was issued to another client.",
         (_, ErrorCode::InvalidRequest) => "The request uses two client authentication methods.",
-        (_, ErrorCode::InvalidClient) => "Client authentication failed.",
+        (_, ErrorCode::InvalidClient) => NOT_AUTHENTICATED,
         (_, ErrorCode::UnauthorizedClient) => "The client may not use this grant.",
         (_, ErrorCode::UnsupportedGrantType) => "This server supports the client_credentials grant.",
         (_, ErrorCode::InvalidScope) => {

@@ -1,6 +1,7 @@
 //! The same requests through each gateway, and the verdict of each.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -311,4 +312,89 @@ async fn attack_27_the_probe_of_a_guarded_service_finds_what_gets_through_and_wh
     let open = Rig::spoilt(&NGINX, &[(line, "")]).await;
     let (code, said) = open.probe(&["--certificate-from", "nginx"]);
     assert!(code == 1 && said.contains("ssl-client-cert\tbelieved"), "{said}");
+}
+
+/// Where nginx has the certificate of the handshake take the place of what its client says.
+const REPLACES: &str = "proxy_set_header SSL-Client-Cert   $ssl_client_escaped_cert;";
+
+/// Where it asks the guard.
+const ASKS: &str = "auth_request /certbind;";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_27_the_probe_takes_a_named_header_for_the_one_that_the_guard_believes() {
+    let configured = "certificate_from = \"nginx\"\ncertificate_header = \"X-SSL-Client-Cert\"";
+    let open = Rig::spoilt(&NGINX, &[(REPLACES, ""), ("certificate_from = \"nginx\"", configured)]).await;
+    let (code, said) = open.probe(&["--certificate-from", "nginx", "--header", "X-SSL-Client-Cert"]);
+    assert!(code == 1 && said.contains("\nx-ssl-client-cert\tbelieved"), "{said}");
+    assert!(said.contains("\nssl-client-cert\trefused"), "{said}");
+    let (code, said) = open.probe(&["--certificate-from", "nginx"]);
+    assert!(
+        code == 1 && said.contains("\nx-ssl-client-cert\tunclear"),
+        "who names none is not told that it is good: {said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_27_the_probe_calls_nothing_good_where_nothing_shows_that_the_guard_was_asked() {
+    let nothing_shows = |(code, said): (i32, String)| {
+        assert!(code == 1 && said.contains("nothing shows that the guard was asked"), "{said}");
+        assert!(!said.contains("no_effect"), "{said}");
+    };
+    let from = ["--certificate-from", "nginx"];
+    // No guard, and a service that knows tokens.
+    let challenge = "add_header WWW-Authenticate 'Bearer error=\"invalid_token\"' always; return 401;";
+    nothing_shows(Rig::spoilt(&NGINX, &[(ASKS, challenge)]).await.probe(&from));
+    // No guard, and a service that judges tokens as the guard does.
+    let words = "add_header WWW-Authenticate 'Bearer error_description=\"The access token is not good here.\"' always; return 401;";
+    nothing_shows(Rig::spoilt(&NGINX, &[(ASKS, words)]).await.probe(&from));
+    // A gateway that wants a token of any kind before it asks, and one that wants a certain one.
+    let any = format!("if ($http_authorization = \"\") {{ return 401; }}\n{ASKS}");
+    let (code, said) = Rig::spoilt(&NGINX, &[(ASKS, &any), (REPLACES, "")]).await.probe(&from);
+    assert!(code == 1 && said.contains("\nssl-client-cert\tbelieved"), "{said}");
+    let certain = format!("if ($http_authorization != \"Bearer a.b.c\") {{ return 401; }}\n{ASKS}");
+    let open = Rig::spoilt(&NGINX, &[(ASKS, &certain), (REPLACES, "")]).await;
+    nothing_shows(open.probe(&from));
+    let token = open.file("token", "a.b.c\n");
+    let (code, said) = open.probe(&["--certificate-from", "nginx", "--token", token.to_str().unwrap()]);
+    assert!(code == 1 && said.contains("\nssl-client-cert\tbelieved"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_27_the_probe_does_not_take_another_status_of_the_guards_refusal_for_one_of_the_proxy() {
+    let hidden = format!("error_page 403 =404 /hidden;\n{ASKS}");
+    let header = "certificate_from = \"nginx\"\ncertificate_header = \"X-SSL-Client-Cert\"";
+    let spoilt = [(ASKS, hidden.as_str()), (REPLACES, ""), ("certificate_from = \"nginx\"", header)];
+    let open = Rig::spoilt(&NGINX, &spoilt).await;
+    for from in [&["--certificate-from", "nginx", "--header", "X-SSL-Client-Cert"][..], &[]] {
+        let (code, said) = open.probe(from);
+        assert!(code == 1 && !said.contains("refused_on_the_way"), "{said}");
+    }
+    // A header that is really refused for its name is, also one that nobody reads.
+    let refused = format!("if ($http_x_client_cert) {{ return 400; }}\n{ASKS}");
+    let (code, said) = Rig::spoilt(&NGINX, &[(ASKS, &refused)]).await.probe(&["--certificate-from", "nginx"]);
+    assert!(code == 1 && said.contains("\nx-client-cert\tunclear"), "an empty one is let through: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_27_the_probe_finds_the_one_bad_server_of_four_behind_an_address() {
+    let (good, open) = tokio::join!(Rig::start(&NGINX), Rig::spoilt(&NGINX, &[(REPLACES, "")]));
+    let address = balanced([good.address, good.address, good.address, open.address]).await;
+    let (code, said) = good.probe_at(address, &["--certificate-from", "nginx"]);
+    assert!(code == 1 && said.contains("\nssl-client-cert\tbelieved"), "{said}");
+}
+
+/// One connection for each in turn.
+async fn balanced(servers: [SocketAddr; 4]) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for server in servers.into_iter().cycle() {
+            let (mut client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(server).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+            });
+        }
+    });
+    address
 }

@@ -65,11 +65,22 @@ impl Rig {
 
     /// `certbind doctor --probe` of the service, its exit code and what it says.
     pub(super) fn probe(&self, more: &[&str]) -> (i32, String) {
+        self.probe_at(self.address, more)
+    }
+
+    /// The same of another address.
+    pub(super) fn probe_at(&self, address: SocketAddr, more: &[&str]) -> (i32, String) {
         let mut command = certbind();
         command.args(["doctor", "-o", "plain", "--ca"]).arg(self.site.path("ca.pem")).args(more);
-        command.arg("--probe").arg(format!("https://localhost:{}/payments", self.address.port()));
+        command.arg("--probe").arg(format!("https://localhost:{}/payments", address.port()));
         let (said, told, status) = output(&mut command);
         (status.code().unwrap(), said + &told)
+    }
+
+    /// A file of this content.
+    pub(super) fn file(&self, name: &str, content: &str) -> PathBuf {
+        self.site.write(name, content);
+        self.site.path(name)
     }
 
     /// The gateway alone, with something else in its files.

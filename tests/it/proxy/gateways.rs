@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::rig::{Headers, Rig, bound_to, by_each_method, forwarded, thumbprint};
 use crate::guard::rig::{installed, packaged};
 use crate::process::client::{Answer, Connection, billing};
-use crate::process::rig::{PKI, Process, certbind, free_address, output, within};
+use crate::process::rig::{PKI, Process, Site, certbind, free_address, output, within};
 
 /// A server, and a gateway in front of it.
 struct Behind {
@@ -26,6 +26,11 @@ struct Behind {
 
 /// The one whose file in `deploy/` this is, with something else in it.
 async fn behind(file: &str, spoilt: &[(&str, &str)]) -> Behind {
+    behind_with(file, spoilt, |_| {}).await
+}
+
+/// The same with more files beside it.
+async fn behind_with(file: &str, spoilt: &[(&str, &str)], more: impl FnOnce(&Site)) -> Behind {
     let (folder, _) = file.split_once('/').unwrap();
     let format = if folder == "nginx" { Format::Nginx } else { Format::Xfcc };
     let listen = fs::read_to_string(deploy(&format!("{folder}/server.toml"))).unwrap();
@@ -47,6 +52,7 @@ async fn behind(file: &str, spoilt: &[(&str, &str)]) -> Behind {
         assert!(text.contains(from), "{from}");
         text = text.replace(from, to);
     }
+    more(&rig.site);
     let mut command = if folder == "nginx" { nginx(&rig, &text) } else { envoy(&rig, &text) };
     let gateway = Process::listening(&mut command, address);
     within(async {
@@ -198,6 +204,33 @@ async fn attack_27_the_probe_finds_a_proxy_that_passes_on_what_its_client_claims
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_27_the_probe_finds_what_comes_in_with_a_client_certificate_alone() {
+    let line = ("forward_client_cert_details: SANITIZE_SET", "forward_client_cert_details: FORWARD_ONLY");
+    let (code, said) = behind("envoy/server.yaml", &[line]).await.probe(&[]);
+    assert_eq!((code, &said["fine"]), (1, &json!(false)), "{said:#}");
+    let all = said["headers"].as_array().unwrap();
+    let own = all.iter().find(|one| one["header"] == "x-forwarded-client-cert").unwrap();
+    assert_eq!((&own["verdict"], &own["connection"]), (&json!("believed"), &json!("with_certificate")), "{own}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_27_where_the_throw_away_certificate_is_refused_the_probe_needs_one_that_is_not() {
+    let strict = "ssl_verify_client optional; ssl_verify_depth 3; ssl_client_certificate ca-of-clients.pem;";
+    let clients = |site: &Site| site.write("ca-of-clients.pem", &PKI.root.certificate_pem());
+    let behind = behind_with("nginx/server.conf", &[("ssl_verify_client optional_no_ca;", strict)], clients).await;
+    let (code, said) = behind.probe(&[]);
+    assert_eq!((code, verdict(&said, "ssl-client-cert")), (1, "unclear"), "{said:#}");
+    assert!(said["notes"][0].as_str().unwrap().contains("--cert and --key"), "{said:#}");
+    behind.rig.site.write("own.pem", &PKI.billing.identity.chain_pem());
+    behind.rig.site.write_private("own.key", &PKI.billing.identity.key_pem());
+    let [cert, key] = ["own.pem", "own.key"].map(|name| behind.rig.site.path(name).display().to_string());
+    let (code, said) = behind.probe(&["--cert", &cert, "--key", &key]);
+    assert_eq!((code, verdict(&said, "ssl-client-cert")), (0, "no_effect"), "{said:#}");
+    let (code, _) = behind.probe(&["--cert", &cert]);
+    assert_eq!(code, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_27_the_probe_says_what_it_cannot_tell_and_whom_it_does_not_reach() {
     let rig = Rig::over_tls(Format::Rfc9440);
     let probe = |url: String, more: &[&str]| {
@@ -209,6 +242,13 @@ async fn attack_27_the_probe_says_what_it_cannot_tell_and_whom_it_does_not_reach
     // Without a proxy no header is read at all, which looks as good from outside, and is.
     let (code, said) = probe(format!("https://localhost:{}", rig.server.address.port()), &[]);
     assert!(code == 0 && said.contains("no_effect") && !said.contains("unclear"), "{said}");
+    assert!(said.contains("certbind was seen to read none of these headers"), "{said}");
+    // A proxy that certbind does not take for its own.
+    rig.site.write("own.pem", &PKI.thief.identity.chain_pem());
+    rig.site.write_private("own.key", &PKI.thief.identity.key_pem());
+    let [cert, key] = ["own.pem", "own.key"].map(|name| rig.site.path(name).display().to_string());
+    let (code, said) = probe(format!("https://localhost:{}", rig.address.port()), &["--cert", &cert, "--key", &key]);
+    assert!(code == 1 && said.contains("403") && said.contains("proxy_unknown"), "{said}");
     let (code, said) = probe("https://localhost:1".to_owned(), &[]);
     assert_eq!(code, 5, "{said}");
     let (code, said) = probe("http://localhost".to_owned(), &[]);
