@@ -10,7 +10,7 @@ local DEADLINE = 500
 local NOT_ASKED = {
     ["connection"] = true, ["content-length"] = true, ["expect"] = true, ["host"] = true, ["http2-settings"] = true,
     ["keep-alive"] = true, ["proxy-connection"] = true, ["te"] = true, ["trailer"] = true,
-    ["transfer-encoding"] = true, ["upgrade"] = true,
+    ["transfer-encoding"] = true,
 }
 
 -- Everything else that the client sent, as the guard looks for what may be read in two ways; over it what HAProxy knows itself.
@@ -28,6 +28,8 @@ local function question(txn)
     headers["x-forwarded-method"] = { txn.f:method() }
     headers["x-forwarded-uri"] = { txn.f:pathq() }
     headers["host"] = { "guard" }
+    -- Without it HAProxy would take off `Upgrade`, and the guard shall see to which protocol the connection would go over.
+    headers["connection"] = headers["upgrade"] and { "upgrade" } or nil
     return { url = "http://guard/verify", dst = SOCKET, timeout = DEADLINE, headers = headers }
 end
 

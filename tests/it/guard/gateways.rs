@@ -11,6 +11,7 @@ use hyper::Version;
 use hyper::header::WWW_AUTHENTICATE;
 
 use super::rig::{Ask, Recipe, Rig, installed, packaged};
+use crate::house;
 use crate::process::rig::PKI;
 
 const NGINX: Recipe = Recipe { folder: "nginx", files: &["api.conf"], start: nginx };
@@ -172,6 +173,7 @@ pub(super) async fn verdicts(recipe: &Recipe) {
 
     nothing_forged_has_an_effect(&rig, gateway).await;
     nothing_is_read_in_two_ways(&rig, gateway).await;
+    no_tunnel_is_opened(&rig, gateway).await;
     assert!(!is_resumed(rig.address), "{gateway}: a session goes on without its certificate");
 
     let token = rig.bound().await;
@@ -275,6 +277,63 @@ pub(super) async fn nothing_is_read_in_two_ways(rig: &Rig, gateway: &str) {
             status => panic!("{gateway}: {target}: {status}"),
         }
     }
+}
+
+/// Another protocol than WebSocket, in which requests would come that nobody asks about. The service would go over to each.
+pub(super) async fn no_tunnel_is_opened(rig: &Rig, gateway: &str) {
+    for upgrades in [
+        &["h2c"][..],
+        &["foo"],
+        &["TLS/1.0"],
+        &["websocket/13"],
+        &["websocket", "h2c"],
+        &["h2c", "websocket"],
+        &["websocket, h2c"],
+        &["h2c,websocket"],
+    ] {
+        let answer = rig.ask(&upgrading(&rig.bound().await, upgrades)).await;
+        match answer.status.as_u16() {
+            400 | 403 | 404 => {}
+            // A gateway that takes it off.
+            200 => assert_eq!(rig.service.header("upgrade"), [""; 0], "{gateway}: {upgrades:?}"),
+            // One that takes the first alone.
+            101 => assert_eq!(rig.service.header("upgrade"), ["websocket"], "{gateway}: {upgrades:?}"),
+            status => panic!("{gateway}: {upgrades:?}: {status}"),
+        }
+    }
+    if TAKES_WEB_SOCKET.contains(&gateway) {
+        let answer = rig.ask(&upgrading(&rig.bound().await, &["websocket"])).await;
+        assert_eq!(
+            (answer.status.as_u16(), rig.service.header("upgrade")),
+            (101, vec!["websocket".into()]),
+            "{gateway}"
+        );
+    }
+}
+
+/// The samples that let WebSocket pass.
+const TAKES_WEB_SOCKET: [&str; 3] = ["haproxy", "haproxy/native", "traefik"];
+
+fn upgrading<'r>(token: &str, upgrades: &[&'r str]) -> Ask<'r> {
+    let names = std::iter::repeat("upgrade");
+    let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let headers = [("connection", "Upgrade"), ("sec-websocket-version", "13"), key].into_iter();
+    let headers = headers.chain(names.zip(upgrades.iter().copied())).collect();
+    Ask { headers, version: Version::HTTP_11, ..Ask::good(token) }
+}
+
+/// It is asked about what the sample refuses by itself, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_38_behind_haproxy_the_guard_sees_to_which_protocol_a_request_would_go_over() {
+    let config = fs::read_to_string(house::root().join("deploy/haproxy/haproxy.cfg")).unwrap();
+    let rules: Vec<_> = config.lines().filter(|line| line.contains("(upgrade")).map(|line| (line, "")).collect();
+    assert!(!rules.is_empty());
+    let rig = Rig::spoilt(&HAPROXY, &rules).await;
+    for (at, upgrades) in [&["h2c"][..], &["websocket", "h2c"], &["websocket, h2c"]].into_iter().enumerate() {
+        let answer = rig.ask(&upgrading(&rig.bound().await, upgrades)).await;
+        assert_eq!((answer.status.as_u16(), &*rig.reason(at + 1).await), (403, "route_ambiguous"), "{upgrades:?}");
+    }
+    assert_eq!(rig.service.count(), 0);
 }
 
 /// Whether a second connection goes on with the session of the first one, as openssl sees it.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hyper::Version;
 use hyper::header::WWW_AUTHENTICATE;
 
-use super::gateways::{is_resumed, nothing_forged_has_an_effect, nothing_is_read_in_two_ways};
+use super::gateways::{is_resumed, no_tunnel_is_opened, nothing_forged_has_an_effect, nothing_is_read_in_two_ways};
 use super::rig::{Ask, Recipe, Rig, installed, packaged};
 use crate::documents::shell;
 use crate::house;
@@ -95,6 +95,7 @@ async fn verdicts(recipe: &Recipe) {
     assert_eq!(rig.service.count(), passed, "{gateway}");
     nothing_forged_has_an_effect(&rig, gateway).await;
     nothing_is_read_in_two_ways(&rig, gateway).await;
+    no_tunnel_is_opened(&rig, gateway).await;
     assert!(!is_resumed(rig.address), "{gateway}: a session goes on without its certificate");
 
     tokio::time::sleep((began + Duration::from_secs(12)).saturating_duration_since(Instant::now())).await;

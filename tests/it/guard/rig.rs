@@ -14,10 +14,10 @@ use certbind_proto::request::Form;
 use certbind_proto::time::{Clock as _, SystemClock};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, CONNECTION, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Request, Response, Version};
+use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 
 use crate::process::client::{Answer, Asserter, Connection, billing, by_assertion};
@@ -320,7 +320,7 @@ pub(crate) fn packaged(program: &str) -> PathBuf {
     path
 }
 
-/// What the gateways guard: it tells what it was sent, and remembers it.
+/// What the gateways guard: it tells what it was sent, and remembers it. It goes over to any protocol.
 pub(super) struct Service {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<(String, HeaderMap)>>>,
@@ -337,7 +337,19 @@ impl Service {
                 let seen = Arc::clone(&kept);
                 let answer = service_fn(move |request: Request<Incoming>| {
                     seen.lock().unwrap().push((request.uri().to_string(), request.headers().clone()));
-                    async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("the payments"))) }
+                    let protocol = request.headers().get(UPGRADE).cloned();
+                    let mut answer = Response::new(Full::<Bytes>::from("the payments"));
+                    // Whatever it is.
+                    if let Some(protocol) = protocol.filter(|_| request.headers().contains_key(CONNECTION)) {
+                        answer = Response::new(Full::default());
+                        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                        answer.headers_mut().insert(UPGRADE, protocol);
+                        // To the key of RFC 6455 §1.3; HAProxy looks.
+                        let accepted = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+                        answer.headers_mut().insert("sec-websocket-accept", accepted);
+                    }
+                    async { Ok::<_, Infallible>(answer) }
                 });
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
             }
