@@ -170,19 +170,6 @@ impl Error {
         }
     }
 
-    /// Whether another credential may fare better with the same server.
-    pub(crate) const fn is_about_the_credential(&self) -> bool {
-        match self {
-            Self::CertificateExpired | Self::CertificateRefused(_) | Self::Refused(_) | Self::Signing(_) => true,
-            Self::Busy(_)
-            | Self::Interrupted
-            | Self::Metadata(_)
-            | Self::NotOAuth(_)
-            | Self::StillRejected
-            | Self::Unreachable(_) => false,
-        }
-    }
-
     pub(crate) fn is_invalid_client(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == ErrorCode::InvalidClient.as_str())
     }

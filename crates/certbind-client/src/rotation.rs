@@ -1,8 +1,8 @@
 //! Which credential serves while another one takes its place (RFC 8705 §6.3). Takes `now`; waits for nothing.
 //!
 //! A new credential becomes the current one together with its first token, in one step. Until then the old token is
-//! handed out, with the old certificate. The old credential asks for no more tokens, unless the server has refused the new
-//! one.
+//! handed out, with the old certificate. The old credential asks for no more tokens, unless the new one has just failed,
+//! whatever for: a proxy that lets nobody in with the new certificate may look like a server that is away.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub(crate) struct Launch {
 pub(crate) enum Answer {
     Now(Outcome),
     Later(Flight),
-    /// The new credential is tried. If nothing comes of it, ask once more: the old one may go on.
+    /// The new credential is tried. If nothing comes of it, the old one goes on: [`Rotation::step_after_trial`].
     Trial(Flight),
 }
 
@@ -118,15 +118,20 @@ impl Rotation {
                 Answer::Now(Ok(token))
             }
             (_, Advice::Fetch) => Answer::Trial(next.take_off(&mut launches)),
-            // It was refused: the old one goes on, as if there were no other.
-            (_, Advice::Fail(error)) if error.is_about_the_credential() => {
-                self.current.step(now, min_left, &mut launches)
-            }
+            // It has failed: the old one goes on, as if there were no other, and with pauses of its own.
+            (_, Advice::Fail(_)) => self.current.step(now, min_left, &mut launches),
             (Advice::Use(token) | Advice::UseAndRenew(token), _) => Answer::Now(Ok(token)),
-            (_, Advice::Fail(error)) => Answer::Now(Err(error)),
             (_, Advice::Use(token) | Advice::UseAndRenew(token)) => Answer::Now(Ok(token)),
         };
         (answer, launches)
+    }
+
+    /// The same for somebody who has waited for a [`Trial`](Answer::Trial) that came to nothing: the credential in use, even if
+    /// the pause of the new one is over already.
+    pub(crate) fn step_after_trial(&mut self, now: Timestamp, min_left: Duration) -> (Answer, Vec<Launch>) {
+        self.retire(now);
+        let mut launches = Vec::new();
+        (self.current.step(now, min_left, &mut launches), launches)
     }
 
     /// The request for the first token of the credential to follow, if it is time for it, though nobody asks just now. Where

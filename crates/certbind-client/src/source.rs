@@ -83,12 +83,12 @@ impl TokenSource {
     /// # Errors
     /// As [`token`](Self::token).
     pub async fn token_lasting(&self, min_left: Duration) -> Result<Arc<AccessToken>, Error> {
-        match Shared::step(&self.shared, min_left) {
+        match Shared::step(&self.shared, min_left, Rotation::step) {
             Answer::Now(outcome) => outcome,
             Answer::Later(flight) => landed(flight).await,
             Answer::Trial(flight) => match landed(flight).await {
                 Ok(token) => Ok(token),
-                Err(_) => match Shared::step(&self.shared, min_left) {
+                Err(_) => match Shared::step(&self.shared, min_left, Rotation::step_after_trial) {
                     Answer::Now(outcome) => outcome,
                     Answer::Later(flight) | Answer::Trial(flight) => landed(flight).await,
                 },
@@ -117,10 +117,11 @@ impl TokenSource {
     /// until then: both are exchanged in one step (RFC 8705 §6.3). This is the one for a renewal;
     /// [`replace_credential`](Self::replace_credential) is for a key that must not be used any more.
     ///
-    /// While the server is away the old token serves to its end, or to that of its certificate, and the new credential is
-    /// tried again after the usual pauses. While the server refuses the new credential the old one goes on, renewals
-    /// included, to the end of its certificate. [`status`](Self::status) says which, and why. A credential that was waiting
-    /// already gives way; the one in use, named again, stays.
+    /// While the new credential brings no token the old token serves to its end, and the new credential is tried again after
+    /// the usual pauses. When the old token is due for renewal or over and the new credential has failed, whatever for, the old
+    /// one goes on, renewals included, to the end of its certificate, with pauses of its own: a proxy that lets nobody in with
+    /// the new certificate may look like a server that is away. [`status`](Self::status) says what went wrong. A credential
+    /// that was waiting already gives way; the one in use, named again, stays.
     ///
     /// Needs a Tokio runtime. Where no token is in use, the first request is made when somebody asks for one.
     ///
@@ -238,9 +239,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn step(shared: &Arc<Self>, min_left: Duration) -> Answer {
+    fn step(
+        shared: &Arc<Self>,
+        min_left: Duration,
+        step: impl FnOnce(&mut Rotation, Timestamp, Duration) -> (Answer, Vec<Launch>),
+    ) -> Answer {
         let now = shared.clock.now();
-        let (answer, launches) = shared.state().rotation.step(now, min_left);
+        let (answer, launches) = step(&mut shared.state().rotation, now, min_left);
         Self::launch(shared, launches);
         answer
     }

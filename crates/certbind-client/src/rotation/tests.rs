@@ -10,14 +10,14 @@ use rustls::AlertDescription;
 
 use super::*;
 use crate::ClientCertificate;
-use crate::error::{Busy, Refusal};
+use crate::error::{AnswerFault, Busy, MetadataFault, Refusal};
 
 const START: Timestamp = Timestamp::from_unix(1_795_305_600);
 
 /// What the life of a source brings, one word each, and what has to come of it.
 ///
 /// `rotate=b`, `replace=b`, `pursue`, `reject=a1` and `t=60` do it; `b+300` is the answer to the request under way for `b`, a
-/// token for so many seconds, `b!busy` is another one; `ask=` says what somebody gets who asks now, `flying=` for which
+/// token for so many seconds, `b!busy` is another one; `ask=` says what somebody gets who asks now, `after=` who has waited for a trial, `flying=` for which
 /// credentials requests are under way.
 const LIVES: &[(&str, &str)] = &[
     ("a token is got and kept", "ask=wait flying=a ask=wait flying=a a+300 ask=a1 flying="),
@@ -34,7 +34,8 @@ const LIVES: &[(&str, &str)] = &[
     (
         "while the server is away the old token serves to its end and the new certificate is tried after pauses",
         "ask=wait a+300 rotate=b pursue b!busy pursue flying= ask=a1 flying= t=1 pursue flying=b ask=a1 b!busy
-         t=280 ask=a1 flying=b b!busy t=300 ask=trial b!busy ask=busy flying= t=400 ask=trial b+300 ask=b1",
+         t=280 ask=a1 flying=b b!busy ask=a1 flying=a a!busy ask=a1 flying= t=300 ask=trial b!busy after=wait flying=a a!busy
+         ask=busy after=busy flying= t=400 ask=trial b+300 ask=b1",
     ),
     (
         "a pause that the server asked for is kept, over a second rotation too",
@@ -58,6 +59,24 @@ const LIVES: &[(&str, &str)] = &[
         "ask=wait a+300 rotate=b pursue b!tls t=271 ask=a1 b!expired ask=a1 flying=a",
     ),
     ("a new certificate that is refused before there was a token", "rotate=b ask=trial b!refused ask=wait flying=a a+300 ask=a1"),
+    (
+        "a proxy that lets nobody in with the new certificate, in whatever words, does not stop the old one",
+        "ask=wait a+300 rotate=b pursue b!html t=271 ask=a1 flying=b b!metadata ask=a1 flying=a a+300 ask=a2 t=560 ask=a2
+         flying=b b!closed ask=a2 flying=a a!busy t=572 ask=trial flying=b b!busy after=wait flying=a a+300 ask=a3",
+    ),
+    (
+        "a new certificate that fails in no words of OAuth before there was a token",
+        "rotate=b ask=trial b!html after=wait flying=a a+300 ask=a1",
+    ),
+    (
+        "the old one has its turn after a trial even when the pause of the new one is over already",
+        "ask=wait a+300 t=301 rotate=b ask=trial b!busy t=302 after=wait flying=a a+300 ask=a2 flying=b",
+    ),
+    (
+        "a server that asks with both certificates to be left alone is asked once with each",
+        "ask=wait a+300 rotate=b t=300 ask=trial b!later after=wait flying=a a!later after=busy ask=busy flying= t=319 ask=busy
+         flying= t=320 ask=trial flying=b",
+    ),
     ("what was refused says nothing about the next one", "ask=wait a+300 rotate=b pursue b!refused rotate=c pursue flying=c c+300 ask=c1"),
     (
         "when the old certificate is over the new one is what there is",
@@ -112,6 +131,7 @@ impl Bench {
     fn live(&mut self, case: &str, word: &str) {
         match word.split_once('=') {
             Some(("ask", expected)) => assert_eq!(self.ask(), expected, "{case}"),
+            Some(("after", expected)) => assert_eq!(self.ask_by(Rotation::step_after_trial), expected, "{case}"),
             Some(("flying", expected)) => assert_eq!(self.flying(), expected, "{case}"),
             Some(("rotate", name)) => {
                 self.rotation.succeed(active(name), key(name), self.now);
@@ -135,7 +155,11 @@ impl Bench {
     }
 
     fn ask(&mut self) -> String {
-        let (answer, launches) = self.rotation.step(self.now, Duration::ZERO);
+        self.ask_by(Rotation::step)
+    }
+
+    fn ask_by(&mut self, step: fn(&mut Rotation, Timestamp, Duration) -> (Answer, Vec<Launch>)) -> String {
+        let (answer, launches) = step(&mut self.rotation, self.now, Duration::ZERO);
         self.flying.extend(launches);
         match answer {
             Answer::Now(Ok(token)) => token.value.clone(),
@@ -159,6 +183,9 @@ impl Bench {
         let outcome = match answer {
             "!busy" => busy(None),
             "!later" => busy(Some(Duration::from_secs(20))),
+            "!html" => Err(Error::NotOAuth(AnswerFault::ErrorMissing(400))),
+            "!metadata" => Err(Error::Metadata(MetadataFault::Status(400))),
+            "!closed" => Err(FetchError::Closed(None).into()),
             "!tls" => Err(FetchError::CertificateRefused(AlertDescription::AccessDenied).into()),
             "!expired" => Err(Error::CertificateExpired),
             "!refused" => Err(Error::Refused(Refusal {
@@ -232,6 +259,9 @@ fn key(name: &str) -> Key {
     }
 }
 
+/// What a request may come to.
+const ANSWERS: &[&str] = &["+300", "+20", "!busy", "!refused", "!later", "!html", "+60"];
+
 proptest! {
     /// Whatever happens in whatever order: a token is handed out alive, bound, with the certificate that it was issued for,
     /// and never again once a newer certificate was in use; one request for each credential at a time; and whoever has a
@@ -258,7 +288,7 @@ proptest! {
                     bench.flying.extend(launches);
                 }
                 4 | 5 if !bench.flying.is_empty() => {
-                    let answer = ["+300", "+20", "!busy", "!refused", "!later", "+60"][usize::try_from(number).expect("small") % 6];
+                    let answer = ANSWERS[usize::try_from(number).expect("small") % ANSWERS.len()];
                     let flight = usize::from(which) % bench.flying.len();
                     let landed = name_of(&bench.flying[flight].active);
                     if bench.land(flight, answer) == Settled::Taken {

@@ -19,6 +19,8 @@ type Rules = Arc<Mutex<Vec<(Thumbprint, Rule)>>>;
 #[derive(Clone, Copy, PartialEq)]
 enum Rule {
     Away,
+    /// The answer of something in front of the server that knows no OAuth.
+    Page(u16),
     Refused,
 }
 
@@ -31,6 +33,7 @@ async fn server(pki: &Pki) -> (Stub, Rules) {
         let rule = rules.iter().find(|(of, _)| Some(of) == seen.certificate.as_ref()).map(|(_, rule)| *rule);
         match rule {
             Some(Rule::Away) => Reply::error(503, "temporarily_unavailable"),
+            Some(Rule::Page(status)) => Reply(status, Vec::new(), "<html>The SSL certificate error</html>".to_owned()),
             Some(Rule::Refused) => Reply::error(401, "invalid_client").with("x-request-id", "7f3a"),
             None => bound(count, seen),
         }
@@ -194,6 +197,39 @@ async fn rfc8705_6_3_while_the_new_certificate_is_refused_the_old_one_goes_on() 
     let third = client.source.token().await.expect("a token");
     assert_eq!(shown(&third), thumbprint(&new));
     assert_eq!(call(&pki, &stub, &third).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc8705_6_3_a_proxy_that_keeps_the_new_certificate_out_does_not_stop_the_old_one() {
+    let pki = Pki::new();
+    for status in [400, 403, 503] {
+        let (stub, rules) = server(&pki).await;
+        let (old, new) = (pki.client(ALWAYS), pki.client(ALWAYS));
+        let client = Client::new(&pki, &stub, Credential::Certificate(certificate_of(&old)));
+        client.source.token().await.expect("a token");
+        *rules.lock().expect("a lock") = vec![(thumbprint(&new), Rule::Page(status))];
+        client.source.rotate_credential(Credential::Certificate(certificate_of(&new))).expect("a rotation");
+        client.stands("waiting", |status| status.waiting.as_ref().is_some_and(|next| next.failure.is_some())).await;
+        // After the end of the token, and of the next one.
+        for second in [301, 602] {
+            client.clock.set(START.plus(Duration::from_secs(second)));
+            let before = stub.seen().len();
+            let callers: Vec<_> = (0..1000)
+                .map(|_| {
+                    let source = client.source.clone();
+                    tokio::spawn(async move { source.token().await.map(|token| shown(&token)) })
+                })
+                .collect();
+            for caller in callers {
+                assert_eq!(caller.await.expect("no panic").expect("a token"), thumbprint(&old), "{status}");
+            }
+            let seen: Vec<_> = stub.seen()[before..].iter().map(|seen| seen.certificate).collect();
+            assert_eq!(seen, [Some(thumbprint(&new)), Some(thumbprint(&old))], "{status}: one request with each");
+        }
+        rules.lock().expect("a lock").clear();
+        client.clock.set(START.plus(Duration::from_secs(903)));
+        assert_eq!(shown(&client.source.token().await.expect("a token")), thumbprint(&new), "{status}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
