@@ -367,10 +367,17 @@ async fn attack_27_the_probe_of_a_guarded_service_finds_what_gets_through_and_wh
     assert!(said.contains("client-cert\trefused"), "{said}");
     let (code, said) = good.probe(&[]);
     assert!(code == 1 && said.contains("client-cert\tunclear"), "the guard's answer alone does not say: {said}");
-    let line = "proxy_set_header SSL-Client-Cert   $ssl_client_escaped_cert;";
-    let open = Rig::spoilt(&NGINX, &[(line, "")]).await;
+    let open = Rig::spoilt(&NGINX, &[(REPLACES, "")]).await;
     let (code, said) = open.probe(&["--certificate-from", "nginx"]);
     assert!(code == 1 && said.contains("ssl-client-cert\tbelieved"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_27_the_probe_finds_nothing_behind_any_of_the_samples() {
+    for (recipe, from) in [(&HAPROXY, "haproxy"), (&ENVOY, "envoy"), (&TRAEFIK, "traefik"), (&CADDY, "haproxy")] {
+        let (code, said) = Rig::start(recipe).await.probe(&["--certificate-from", from]);
+        assert!(code == 0 && said.contains("client-cert\t"), "{from}: {said}");
+    }
 }
 
 /// Where nginx has the certificate of the handshake take the place of what its client says.
@@ -421,10 +428,11 @@ async fn attack_27_the_probe_calls_nothing_good_where_nothing_shows_that_the_gua
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_27_the_probe_does_not_take_another_status_of_the_guards_refusal_for_one_of_the_proxy() {
     let hidden = format!("error_page 403 =404 /hidden;\n{ASKS}");
-    let header = "certificate_from = \"nginx\"\ncertificate_header = \"X-SSL-Client-Cert\"";
+    // Under a name that says nothing of how a certificate is written there.
+    let header = "certificate_relayed = true\ncertificate_from = \"haproxy\"\ncertificate_header = \"X-Our-Cert\"";
     let spoilt = [(ASKS, hidden.as_str()), (REPLACES, ""), ("certificate_from = \"nginx\"", header)];
     let open = Rig::spoilt(&NGINX, &spoilt).await;
-    for from in [&["--certificate-from", "nginx", "--header", "X-SSL-Client-Cert"][..], &[]] {
+    for from in [&["--certificate-from", "haproxy", "--header", "X-Our-Cert"][..], &["--header", "X-Our-Cert"]] {
         let (code, said) = open.probe(from);
         assert!(code == 1 && !said.contains("refused_on_the_way"), "{said}");
     }
