@@ -12,7 +12,7 @@ use certbind_proto::request::Form;
 use hyper::Version;
 use serde_json::{Value, json};
 
-use super::rig::{Headers, Rig, bound_to, by_each_method, forwarded, thumbprint};
+use super::rig::{Headers, PROXY, Rig, bound_to, by_each_method, forwarded, thumbprint};
 use crate::guard::rig::{installed, packaged};
 use crate::process::client::{Answer, Connection, billing};
 use crate::process::rig::{PKI, Process, Site, certbind, free_address, output, within};
@@ -249,6 +249,14 @@ async fn attack_27_the_probe_says_what_it_cannot_tell_and_whom_it_does_not_reach
     let [cert, key] = ["own.pem", "own.key"].map(|name| rig.site.path(name).display().to_string());
     let (code, said) = probe(format!("https://localhost:{}", rig.address.port()), &["--cert", &cert, "--key", &key]);
     assert!(code == 1 && said.contains("403") && said.contains("proxy_unknown"), "{said}");
+    // Nobody gets in without a certificate, and whoever has that of the proxy is believed.
+    rig.site.write("own.pem", &PROXY.chain_pem());
+    rig.site.write_private("own.key", &PROXY.key_pem());
+    let (code, said) = probe(format!("https://localhost:{}", rig.address.port()), &["--cert", &cert, "--key", &key]);
+    let line = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap_or(&said).to_owned();
+    assert!(code == 1 && line("client-cert ").contains("believed"), "{said}");
+    assert!(line("client-cert ").contains("(on a connection with a certificate)"), "{said}");
+    assert!(line("x-client-cert ").contains("refused ") && said.contains("the handshake is refused"), "{said}");
     let (code, said) = probe("https://localhost:1".to_owned(), &[]);
     assert_eq!(code, 5, "{said}");
     let (code, said) = probe("http://localhost".to_owned(), &[]);
