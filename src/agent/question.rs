@@ -14,6 +14,8 @@ use certbind_proto::time::{Clock, Timestamp};
 pub const MOST: usize = 64;
 /// A question that nobody has put for so long makes room for another one.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+/// One that has no token does so sooner: mostly there is none for it.
+const IN_VAIN: Duration = Duration::from_secs(10);
 /// A token is asked for before its time, because somebody wants one that lasts longer, once in this time and no more.
 const EARLY: Duration = Duration::from_secs(10);
 
@@ -103,11 +105,9 @@ impl Questions {
             return Ok(asked.clone());
         }
         if others.len() + 1 >= MOST {
-            let oldest = (0..others.len()).min_by_key(|at| others[*at].times().asked).ok_or(TooMany)?;
-            if now.since(others[oldest].times().asked) < FORGOTTEN {
-                return Err(TooMany);
-            }
-            others.swap_remove(oldest);
+            let longest = (0..others.len()).filter(|at| others[*at].makes_room(now));
+            let longest = longest.min_by_key(|at| others[*at].times().asked).ok_or(TooMany)?;
+            others.swap_remove(longest);
         }
         let mut settings = self.settings.clone();
         settings.credential = self.first.source.credential();
@@ -159,6 +159,13 @@ impl Asked {
         }
         // Where there is no other one, this one is still good.
         Ok(self.source.token_lasting(min_ttl).await.unwrap_or(token))
+    }
+
+    /// Whether it may go for another one. A clock that was put back makes nothing stay.
+    fn makes_room(&self, now: Timestamp) -> bool {
+        let asked = self.times().asked;
+        let patience = if self.source.status().token_expires.is_some() { FORGOTTEN } else { IN_VAIN };
+        now < asked || now.since(asked) >= patience
     }
 
     /// Whoever wants tokens of a life that the server does not give must not have one made for each call.

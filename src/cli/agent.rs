@@ -143,7 +143,7 @@ impl Running {
 
     fn listen(&mut self, path: &std::path::Path, users: Vec<u32>) -> anyhow::Result<()> {
         let others = if users.is_empty() { Others::KeptOut } else { Others::LetIn };
-        let listener = Listener::bind_unix_for(path, others).context("--socket")?;
+        let listener = Listener::bind_unix_for(path, others).context("--socket")?.expecting(&users);
         let users = listener.uid().into_iter().chain(users).collect();
         let settings = net::Settings {
             name: "agent".into(),

@@ -87,6 +87,11 @@ impl<S: Service> Server<S> {
         Self { service, listener, tls, plain, limits, observer, http1, http2 }
     }
 
+    /// The listener that it serves.
+    pub(super) fn name(&self) -> &str {
+        &self.listener
+    }
+
     /// Serves the connection until either side ends it. `stop` turns true when the server is to end.
     pub(super) async fn serve(&self, accepted: Accepted, stop: watch::Receiver<bool>) {
         let _open = Open::begin(&*self.observer);

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -58,7 +58,15 @@ pub struct Listener {
     socket: Listening,
     address: SocketAddr,
     owner: Owner,
+    /// Who is expected at a Unix socket, beside root; everybody where nobody is named.
+    expected: Option<Vec<u32>>,
 }
+
+/// How many connections processes of other users may have, all together: each gets its answer, and keeps nobody out.
+const STRANGERS: usize = 8;
+
+/// That there is no room is said once in this time.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Who else may accept what waits at a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +111,7 @@ impl Listener {
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
-        Ok(Self { socket: Listening::Tcp(socket), address, owner: Owner::Ourselves })
+        Ok(Self { socket: Listening::Tcp(socket), address, owner: Owner::Ourselves, expected: None })
     }
 
     /// Listens on a socket that another process has opened, and goes on to hold.
@@ -118,7 +126,8 @@ impl Listener {
         if !SockRef::from(&socket).is_listener()? {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        Ok(Self { socket: Listening::Tcp(TcpListener::from_std(socket)?), address, owner: Owner::Another })
+        let socket = Listening::Tcp(TcpListener::from_std(socket)?);
+        Ok(Self { socket, address, owner: Owner::Another, expected: None })
     }
 
     /// Listens at a Unix socket that this user and root alone can reach.
@@ -136,7 +145,16 @@ impl Listener {
     /// # Errors
     /// As [`Self::bind_unix`].
     pub fn bind_unix_for(path: &Path, others: Others) -> Result<Self, UnixFault> {
-        Ok(Self { socket: Listening::Unix(UnixSocket::bind(path, others)?), address: NOWHERE, owner: Owner::Ourselves })
+        let socket = Listening::Unix(UnixSocket::bind(path, others)?);
+        Ok(Self { socket, address: NOWHERE, owner: Owner::Ourselves, expected: None })
+    }
+
+    /// The same, where these users, our own and root are expected: processes of others have few places at a time, as whoever
+    /// may not ask could keep those out who may.
+    #[must_use]
+    pub fn expecting(self, users: &[u32]) -> Self {
+        let expected = self.uid().into_iter().chain(users.iter().copied()).collect();
+        Self { expected: Some(expected), ..self }
     }
 
     /// The user whose Unix socket it is; that of this process.
@@ -170,6 +188,7 @@ impl Listener {
         let server = Arc::new(Server::new(service, name.clone(), &transport, Arc::clone(&limits), observer.clone()));
         let mut tasks = JoinSet::new();
         let mut failing = false;
+        let mut rooms = Rooms { connections, strangers: Capacity::new(STRANGERS), expected: self.expected, told: None };
 
         loop {
             let accepted = tokio::select! {
@@ -186,7 +205,7 @@ impl Listener {
                     if std::mem::take(&mut failing) {
                         tracing::info!(listener = %name, "connections are accepted again");
                     }
-                    admit(&mut tasks, &server, &connections, &*observer, (accepted, stop.clone()));
+                    admit(&mut tasks, &server, &mut rooms, &*observer, (accepted, stop.clone()));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -203,7 +222,7 @@ impl Listener {
         while self.owner == Owner::Ourselves
             && let Ok(Ok(accepted)) = timeout(Duration::ZERO, self.socket.accept()).await
         {
-            admit(&mut tasks, &server, &connections, &*observer, (accepted, stop.clone()));
+            admit(&mut tasks, &server, &mut rooms, &*observer, (accepted, stop.clone()));
         }
         drop(self.socket);
         drain(&name, tasks, limits.load().drain).await;
@@ -234,16 +253,53 @@ fn affordable(wanted: usize, limits: &str) -> usize {
     soft.map_or(wanted, |files| wanted.min(files - (files / 4).min(64)))
 }
 
+/// Where connections find their place.
+struct Rooms {
+    connections: Arc<Capacity>,
+    strangers: Arc<Capacity>,
+    expected: Option<Vec<u32>>,
+    /// When it was said last that there is none.
+    told: Option<Instant>,
+}
+
+impl Rooms {
+    fn of(&self, accepted: &Accepted) -> &Arc<Capacity> {
+        if self.is_stranger(accepted) { &self.strangers } else { &self.connections }
+    }
+
+    fn is_stranger(&self, accepted: &Accepted) -> bool {
+        let Accepted::Unix(_, process) = accepted else { return false };
+        let expected = self.expected.as_ref();
+        process.uid != 0 && expected.is_some_and(|expected| !expected.contains(&process.uid))
+    }
+
+    fn tell(&mut self, listener: &str, accepted: &Accepted) {
+        if self.told.is_some_and(|told| told.elapsed() < SILENCE) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        match accepted {
+            Accepted::Unix(_, process) if self.is_stranger(accepted) => tracing::warn!(
+                listener,
+                uid = process.uid,
+                "a user who is not expected here holds as many connections as strangers may; more are closed"
+            ),
+            _ => tracing::warn!(listener, "as many connections are open as may be; more are closed"),
+        }
+    }
+}
+
 /// Starts to serve the connection, or closes it at once when there are as many as there may be.
 fn admit<S: Service>(
     tasks: &mut JoinSet<()>,
     server: &Arc<Server<S>>,
-    connections: &Arc<Capacity>,
+    rooms: &mut Rooms,
     observer: &dyn Observer,
     (accepted, stop): (Accepted, watch::Receiver<bool>),
 ) {
-    let Some(place) = connections.admit() else {
+    let Some(place) = rooms.of(&accepted).admit() else {
         observer.refused();
+        rooms.tell(server.name(), &accepted);
         return;
     };
     let server = server.clone();
@@ -292,6 +348,21 @@ mod tests {
         assert_eq!(affordable(10_000, &limits("100")), 75);
         assert_eq!(affordable(10_000, &limits("unlimited")), 10_000);
         assert_eq!(affordable(10_000, ""), 10_000);
+    }
+
+    #[tokio::test]
+    async fn attack_59_whoever_is_not_expected_at_a_socket_keeps_nobody_out() {
+        let expected = Some(vec![33]);
+        let rooms = Rooms { connections: Capacity::new(1), strangers: Capacity::new(STRANGERS), expected, told: None };
+        let from = |uid| Accepted::Unix(UnixStream::pair().unwrap().0, Process { uid, pid: None });
+        let strangers: Vec<_> = (0..STRANGERS).map(|_| rooms.of(&from(65_534)).admit()).collect();
+        assert!(strangers.iter().all(Option::is_some), "each gets its answer");
+        assert!(rooms.of(&from(65_534)).admit().is_none(), "but not all at once");
+        for uid in [0, 33] {
+            assert!(rooms.of(&from(uid)).admit().is_some(), "{uid}");
+        }
+        let everybody = Rooms { expected: None, ..rooms };
+        assert!(!everybody.is_stranger(&from(65_534)));
     }
 
     #[test]

@@ -47,7 +47,8 @@ impl Server {
             observer: Arc::new(()),
         };
         let (reloader, started) = (Arc::clone(&self.reloader), self.started());
-        let socket = Socket { key: "listen.admin.address", path: path.to_owned(), others: Others::KeptOut };
+        let (path, users) = (path.to_owned(), Vec::new());
+        let socket = Socket { key: "listen.admin.address", path, others: Others::KeptOut, users };
         self.serve_socket(socket, settings, move |listener| {
             let around = ServerAround { reloader: Arc::clone(&reloader), started };
             around.admin(Access::Owner { uid: listener.uid() }, limits)

@@ -49,9 +49,10 @@ impl Server {
     pub(super) fn serve_proxies(&mut self, own: &BehindProxy, listener: Option<Listener>) -> anyhow::Result<()> {
         match (&own.listen, listener) {
             (ProxyListener::Unix { path, .. }, _) => {
-                let socket = Socket { key: "listen.proxy.address", path: path.clone(), others: Others::LetIn };
-                let settings = self.settings_for_proxies(Transport::Plain);
                 let (live, users) = (Arc::clone(&self.reloader.live), self.reloader.proxies.users.clone());
+                let (key, path) = ("listen.proxy.address", path.clone());
+                let socket = Socket { key, path, others: Others::LetIn, users: users.clone() };
+                let settings = self.settings_for_proxies(Transport::Plain);
                 let own = own.clone();
                 self.serve_socket(socket, settings, move |listener| {
                     service(Arc::clone(&live), &own, proxies::users(listener, &users))

@@ -22,11 +22,13 @@ pub(super) struct Socket {
     pub(super) path: PathBuf,
     /// Whether others than our own user reach it.
     pub(super) others: Others,
+    /// Which of them are expected.
+    pub(super) users: Vec<u32>,
 }
 
 impl Socket {
     fn bind(&self) -> Result<Listener, UnixFault> {
-        Listener::bind_unix_for(&self.path, self.others)
+        Ok(Listener::bind_unix_for(&self.path, self.others)?.expecting(&self.users))
     }
 }
 
