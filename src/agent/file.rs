@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use certbind_client::AccessToken;
+use rustix::process::geteuid;
+use zeroize::Zeroizing;
+
+/// No token is longer.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// The file. It goes when this is dropped, unless another has taken its place by then.
 #[derive(Debug)]
@@ -23,18 +28,26 @@ struct Held {
 }
 
 impl TokenFile {
-    /// A file that is not there yet. What an earlier process left at its path is removed: nobody knows when that is over.
+    /// A file that is not there yet. A token that an earlier process left at its path is removed: nobody knows when that is
+    /// over. Anything else stays, and so does each of the files that are `read`.
     ///
     /// # Errors
-    /// There is something other than a file, or no folder for it.
-    pub fn at(path: PathBuf) -> io::Result<Self> {
+    /// There is something other than a token of ours, or no folder for it.
+    pub fn at(path: PathBuf, read: &[PathBuf]) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         if path.file_name().is_none() || !folder_of(&path).is_dir() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "there is no folder for it"));
         }
+        let refused = |why| Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        if read.iter().any(|file| is_same(file, &path)) {
+            return refused("it is one of the files that the credential is read from");
+        }
         match fs::symlink_metadata(&path) {
-            Ok(there) if there.is_file() => fs::remove_file(&path)?,
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something other than a file is there")),
+            Ok(there) if !there.is_file() => return refused("something other than a file is there"),
+            Ok(there) if !is_token_of_ours(&path, &there)? => {
+                return refused("the file there is no token of ours (one line, mode 0600), and is not replaced");
+            }
+            Ok(_) => fs::remove_file(&path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -95,6 +108,56 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<(u64, u64)>
     Ok((metadata.dev(), metadata.ino()))
 }
 
+fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |there: fs::Metadata| (there.dev(), there.ino());
+    let (one, other) = (fs::metadata(one).map(identity), fs::metadata(other).map(identity));
+    matches!((one, other), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Whether an earlier process may have left it: by its mode, and by what a token is made of (RFC 6750 §2.1). So is what
+/// `mktemp` makes.
+fn is_token_of_ours(path: &Path, there: &fs::Metadata) -> io::Result<bool> {
+    let is_private = there.mode() & 0o7777 == 0o600 && there.uid() == geteuid().as_raw();
+    if !is_private || there.len() > MAX_BYTES {
+        return Ok(false);
+    }
+    let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    Ok(Zeroizing::new(fs::read(path)?).iter().all(is_of_token))
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn only_a_token_of_ours_is_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("token");
+        let at = |text: &str, mode: u32, read: &[PathBuf]| {
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let taken = TokenFile::at(path.clone(), read);
+            assert_eq!(path.exists(), taken.is_err(), "{text}");
+            taken.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(at("ey-_.ey~+/.eA==", 0o600, &[]), "");
+        assert_eq!(at("", 0o600, &[]), "");
+        let long = "a".repeat(64 * 1024 + 1);
+        let key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIE\n-----END PRIVATE KEY-----\n";
+        for (text, mode) in
+            [(key, 0o600), (long.as_str(), 0o600), ("a.b.c", 0o644), ("a.b.c", 0o400), ("a.b.c\n", 0o600)]
+        {
+            assert!(at(text, mode, &[]).contains("no token of ours"), "{mode:o}");
+        }
+        symlink("token", place.path().join("linked")).unwrap();
+        for read in ["token", "linked"] {
+            assert!(at("a.b.c", 0o600, &[place.path().join(read)]).contains("credential"), "{read}");
+        }
+    }
 }

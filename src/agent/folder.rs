@@ -4,7 +4,8 @@
 //! `..data` once and opens the three files there has what belongs together; the snapshot before stays a while for whoever
 //! has just done so.
 
-use std::fs::{self, DirBuilder};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, DirEntry};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,10 @@ use super::file::write_private;
 const DATA: &str = "..data";
 /// The files of a snapshot, each with a link to it in the folder.
 const NAMES: [&str; 3] = ["token", "tls.crt", "tls.key"];
+/// What the names of all snapshots begin with: only those are ever removed.
+const SNAPSHOT: &str = "..certbind_";
+/// The link that comes into the place of the other.
+const NEXT: &str = "..data_next";
 /// How long a snapshot stays that is no longer in force: longer than a program takes from a look at `..data` to the last of
 /// three files.
 const STAYS: Duration = Duration::from_secs(30);
@@ -53,6 +58,12 @@ pub enum FolderFault {
         /// The folder.
         path: PathBuf,
     },
+    /// It would be emptied, and the credential gone.
+    #[error("{} lies in it: the folder for tokens has to be another one", path.display())]
+    HoldsCredential {
+        /// A file that this program reads.
+        path: PathBuf,
+    },
     /// The system refuses.
     #[error("{}: {source}", path.display())]
     Io {
@@ -64,25 +75,30 @@ pub enum FolderFault {
 }
 
 impl TokenFolder {
-    /// An empty folder, made if need be. What an earlier process left in it is removed.
+    /// An empty folder, made if need be. What an earlier process left in it is removed; where there is anything else, or one of
+    /// the files that are `read`, nothing is touched.
     ///
     /// # Errors
     /// [`FolderFault`].
-    pub fn at(path: &Path) -> Result<Self, FolderFault> {
+    pub fn at(path: &Path, read: &[PathBuf]) -> Result<Self, FolderFault> {
         let failed = |source| FolderFault::Io { path: path.to_owned(), source };
         let path = std::path::absolute(path).map_err(failed)?;
         if !path.exists() {
             DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         }
         let there = fs::metadata(&path).map_err(failed)?;
-        let is_ours = there.uid() == 0 || there.uid() == geteuid().as_raw();
-        if there.mode() & 0o022 != 0 || !is_ours {
+        let is_closed = there.mode() & 0o022 == 0;
+        let is_our_own = there.uid() == 0 || there.uid() == geteuid().as_raw();
+        if !is_closed || !is_our_own {
             return Err(FolderFault::OpenToOthers { path });
         }
-        for name in NAMES.iter().chain([&DATA]) {
-            let at = path.join(name);
-            if fs::symlink_metadata(&at).is_ok_and(|there| !there.is_symlink()) {
-                return Err(FolderFault::NotOurs { path: at });
+        if let Some(path) = read.iter().find(|file| lies_in(file, &path)) {
+            return Err(FolderFault::HoldsCredential { path: path.clone() });
+        }
+        for entry in fs::read_dir(&path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if !is_ours(&entry) {
+                return Err(FolderFault::NotOurs { path: entry.path() });
             }
         }
         let folder = Self { path, held: None, before: Vec::new() };
@@ -103,10 +119,10 @@ impl TokenFolder {
         }
         let certificate = token.certificate().ok_or_else(|| io::Error::other("the token has no certificate"))?;
         let day = now.to_string().replace(['-', 'T', ':'], "_");
-        let snapshot = self.path.join(format!("..{}.{id}", day.get(..19).unwrap_or_default()));
+        let snapshot = self.path.join(format!("{SNAPSHOT}{}.{id}", day.get(..19).unwrap_or_default()));
         let made = make(&snapshot, token, certificate.identity()).and_then(|()| self.point_to(&snapshot));
         if made.is_err() {
-            let _ = fs::remove_dir_all(&snapshot);
+            let _ = remove_snapshot(&snapshot);
             return made;
         }
         let before = self.held.replace((token.clone(), snapshot));
@@ -129,13 +145,13 @@ impl TokenFolder {
     pub(super) fn sweep(&mut self, now: Timestamp) {
         self.before.retain(|(since, snapshot)| {
             now.since(*since) < STAYS
-                || fs::remove_dir_all(snapshot).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
+                || remove_snapshot(snapshot).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
         });
     }
 
     /// In one step, so that there is always a snapshot and only one.
     fn point_to(&self, snapshot: &Path) -> io::Result<()> {
-        let beside = self.path.join("..data_next");
+        let beside = self.path.join(NEXT);
         remove_link(&beside)?;
         symlink(snapshot.file_name().unwrap_or_default(), &beside)?;
         fs::rename(beside, self.path.join(DATA))
@@ -153,21 +169,12 @@ impl TokenFolder {
 
     /// The link first: from then on nobody finds anything, half removed or whole.
     fn clear(&self) -> io::Result<()> {
-        remove_link(&self.path.join(DATA))?;
-        for name in NAMES {
-            remove_link(&self.path.join(name))?;
-        }
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            if !entry.file_name().to_string_lossy().starts_with("..") {
-                continue;
-            }
-            match entry.file_type()?.is_dir() {
-                true => fs::remove_dir_all(entry.path())?,
-                false => remove_link(&entry.path())?,
-            }
-        }
-        Ok(())
+        let entries: Vec<_> = fs::read_dir(&self.path)?.collect::<Result<_, _>>()?;
+        let ours = entries.iter().filter(|entry| is_ours(entry));
+        let (snapshots, mut links): (Vec<_>, Vec<_>) = ours.partition(|entry| !is_link(entry));
+        links.sort_by_key(|entry| entry.file_name() != DATA);
+        links.into_iter().try_for_each(|link| remove_link(&link.path()))?;
+        snapshots.into_iter().try_for_each(|snapshot| remove_snapshot(&snapshot.path()))
     }
 }
 
@@ -175,6 +182,29 @@ impl Drop for TokenFolder {
     fn drop(&mut self) {
         self.withdraw();
     }
+}
+
+/// Whether only this program makes such a thing: a snapshot by its name, or a link to or into one.
+fn is_ours(entry: &DirEntry) -> bool {
+    let name = entry.file_name();
+    let is_snapshot = |name: &OsStr| name.as_encoded_bytes().starts_with(SNAPSHOT.as_bytes());
+    let target = fs::read_link(entry.path()).ok();
+    match target {
+        None => is_snapshot(&name) && entry.file_type().is_ok_and(|kind| kind.is_dir()),
+        Some(target) if name == DATA || name == NEXT => is_snapshot(target.as_os_str()) && target.iter().count() == 1,
+        Some(target) => NAMES.iter().any(|known| name == *known && target == Path::new(DATA).join(known)),
+    }
+}
+
+fn is_link(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_symlink())
+}
+
+/// Whether a file, or a link to it, lies somewhere in a folder.
+fn lies_in(file: &Path, folder: &Path) -> bool {
+    let Ok(folder) = fs::canonicalize(folder) else { return false };
+    let link = std::path::absolute(file).ok().and_then(|file| fs::canonicalize(file.parent()?).ok());
+    fs::canonicalize(file).ok().into_iter().chain(link).any(|file| file.starts_with(&folder))
 }
 
 fn make(snapshot: &Path, token: &AccessToken, identity: &Identity) -> io::Result<()> {
@@ -208,6 +238,12 @@ fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
     pem
 }
 
+/// With the files that we write into it. Something else in it stays, and so does the snapshot.
+fn remove_snapshot(snapshot: &Path) -> io::Result<()> {
+    NAMES.iter().try_for_each(|name| remove_link(&snapshot.join(name)))?;
+    fs::remove_dir(snapshot)
+}
+
 fn remove_link(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -222,7 +258,7 @@ mod tests {
     #[test]
     fn a_snapshot_that_was_exchanged_stays_for_those_who_have_just_looked() {
         let place = tempfile::tempdir().unwrap();
-        let mut folder = TokenFolder::at(&place.path().join("kept")).unwrap();
+        let mut folder = TokenFolder::at(&place.path().join("kept"), &[]).unwrap();
         let (since, snapshot) = (Timestamp::from_unix(1_795_305_600), folder.path().join("..before"));
         fs::create_dir(&snapshot).unwrap();
         fs::write(snapshot.join("token"), "t").unwrap();
@@ -237,5 +273,57 @@ mod tests {
             folder.sweep(now);
             assert_eq!((snapshot.exists(), folder.has_leftovers()), (is_there, is_there), "{now}");
         }
+    }
+
+    /// A folder of Kubernetes' shape with a certificate and its key.
+    fn secret(folder: &Path, data: &str) {
+        DirBuilder::new().mode(0o700).create(folder).unwrap();
+        fs::create_dir(folder.join(data)).unwrap();
+        symlink(data, folder.join(DATA)).unwrap();
+        for name in ["tls.crt", "tls.key"] {
+            fs::write(folder.join(data).join(name), "precious").unwrap();
+            symlink(Path::new(DATA).join(name), folder.join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_refused_and_keeps_its_key() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("secret");
+        secret(&folder, "..2026_11_28");
+        assert!(matches!(TokenFolder::at(&folder, &[]), Err(FolderFault::NotOurs { .. })));
+        assert_eq!(fs::read_to_string(folder.join("tls.key")).unwrap(), "precious");
+        for (name, is_link) in
+            [("token", false), ("token", true), ("..data", true), ("..certbind_x", true), ("other", false)]
+        {
+            let folder = tempfile::Builder::new().tempdir_in(place.path()).unwrap();
+            let at = folder.path().join(name);
+            if is_link {
+                symlink("elsewhere", &at).unwrap()
+            } else {
+                fs::write(&at, "precious").unwrap()
+            }
+            assert!(
+                matches!(TokenFolder::at(folder.path(), &[]), Err(FolderFault::NotOurs { path }) if path == at),
+                "{name}"
+            );
+            assert!(fs::symlink_metadata(&at).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_from_which_the_credential_is_read_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("kept");
+        secret(&folder, "..certbind_2026.x");
+        symlink(folder.join("tls.key"), place.path().join("linked.key")).unwrap();
+        for read in [folder.join("tls.key"), place.path().join("linked.key"), folder.join("..data/tls.crt")] {
+            let refused = TokenFolder::at(&folder, std::slice::from_ref(&read));
+            assert!(matches!(refused, Err(FolderFault::HoldsCredential { path }) if path == read));
+            assert_eq!(fs::read_to_string(folder.join("tls.key")).unwrap(), "precious");
+        }
+        // An earlier process has left it.
+        drop(TokenFolder::at(&folder, &[place.path().join("another.key")]).unwrap());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     }
 }

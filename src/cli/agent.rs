@@ -18,7 +18,7 @@ use super::keep::{OutputArgs, loaded};
 use super::serve::{Signals, Told, manager};
 use super::token::AskArgs;
 use super::{Exit, Misused, log};
-use crate::agent::{Door, Hook, Keeper, Questions};
+use crate::agent::{Door, Hook, Keeper, Outputs, Questions};
 use crate::config::{self, Environment, LogFormat, LogLevel};
 use crate::net::{self, Capacity, Listener, Others, Transport};
 
@@ -76,7 +76,8 @@ pub(super) fn run(args: &AgentArgs, environment: &Environment) -> anyhow::Result
         let mut signals = Signals::heard()?;
         let settings = args.ask.settings(loaded(&files).await?, environment)?;
         let questions = Questions::new(settings, files.clone(), Arc::new(SystemClock), Arc::new(OsEntropy))?;
-        let running = Running::start(args, Arc::new(questions), users, hook)?;
+        let outputs = args.outputs.outputs(&args.ask.read(&files, environment))?;
+        let running = Running::start(args, Arc::new(questions), outputs, users, hook)?;
         while signals.next().await == Told::Reload {
             look(&running.questions, &files).await;
         }
@@ -112,10 +113,16 @@ struct Running {
 }
 
 impl Running {
-    fn start(args: &AgentArgs, questions: Arc<Questions>, users: Vec<u32>, hook: Option<Hook>) -> anyhow::Result<Self> {
+    fn start(
+        args: &AgentArgs,
+        questions: Arc<Questions>,
+        outputs: Outputs,
+        users: Vec<u32>,
+        hook: Option<Hook>,
+    ) -> anyhow::Result<Self> {
         let keeper = Keeper {
             source: questions.first().source.clone(),
-            outputs: args.outputs.outputs()?,
+            outputs,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
             placed: None,

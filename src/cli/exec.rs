@@ -68,8 +68,8 @@ pub(super) fn run(args: ExecArgs, environment: &Environment) -> anyhow::Result<E
             Err(error) => return Ok(refused(&error)),
         };
         let _log = log::start(LogFormat::Pretty, LogLevel::Warn)?;
+        let mut outputs = args.outputs.outputs(&args.ask.read(&files, environment))?;
         let _follower = source.follow(files);
-        let mut outputs = args.outputs.outputs()?;
         outputs.put(&first, clock.now(), &unguessable_id(&*entropy)).context("the token cannot be written")?;
         let command = args.command(variable.as_deref(), &first, &outputs).context("no program")?;
         let keeper = Keeper { source, outputs, clock, entropy, placed: Some(first) };

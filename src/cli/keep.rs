@@ -34,16 +34,16 @@ pub(super) struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// Nothing in any of them yet.
+    /// Nothing in any of them yet. None of the files that are `read` is touched.
     ///
     /// # Errors
     /// When a place cannot be used.
-    pub(super) fn outputs(&self) -> anyhow::Result<Outputs> {
+    pub(super) fn outputs(&self, read: &[PathBuf]) -> anyhow::Result<Outputs> {
         let file = self
             .file
             .clone()
-            .map(|path| TokenFile::at(path.clone()).with_context(|| format!("--file {}", path.display())));
-        let folder = self.dir.as_ref().map(|path| TokenFolder::at(path).context("--dir"));
+            .map(|path| TokenFile::at(path.clone(), read).with_context(|| format!("--file {}", path.display())));
+        let folder = self.dir.as_ref().map(|path| TokenFolder::at(path, read).context("--dir"));
         Ok(Outputs { file: file.transpose()?, folder: folder.transpose()? })
     }
 
@@ -66,6 +66,16 @@ impl AskArgs {
             return Err(Misused(missing.to_owned()));
         }
         Ok(files)
+    }
+
+    /// All files that are read: the credential's, and who may vouch for the server.
+    pub(super) fn read(&self, files: &CredentialFiles, environment: &Environment) -> Vec<PathBuf> {
+        let (certificate, key) = match files {
+            CredentialFiles::Certificate(certificate) => (Some(certificate), None),
+            CredentialFiles::PrivateKeyJwt { certificate, key } => (certificate.as_ref(), Some(key)),
+        };
+        let pair = certificate.into_iter().flat_map(|files| [&files.chain, &files.key]);
+        pair.chain(key.map(|key| &key.path)).cloned().chain(self.ca(environment)).collect()
     }
 }
 

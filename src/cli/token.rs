@@ -89,6 +89,12 @@ pub(super) struct ServerArgs {
     pub timeout: u64,
 }
 
+impl ServerArgs {
+    fn named_ca(&self, environment: &Environment) -> Option<PathBuf> {
+        self.ca.clone().or_else(|| Variables(environment).or(None, "CERTBIND_CA").map(PathBuf::from))
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
     /// The token alone.
@@ -172,6 +178,11 @@ impl AskArgs {
         Ok(settings)
     }
 
+    /// The file of who may vouch for the server, when one is named.
+    pub(super) fn ca(&self, environment: &Environment) -> Option<PathBuf> {
+        self.server.named_ca(environment)
+    }
+
     /// Where the credential is.
     ///
     /// # Errors
@@ -247,8 +258,7 @@ pub(super) fn roots(
     args: &ServerArgs,
     environment: &Environment,
 ) -> anyhow::Result<Vec<rustls_pki_types::CertificateDer<'static>>> {
-    let named = args.ca.clone().or_else(|| Variables(environment).or(None, "CERTBIND_CA").map(PathBuf::from));
-    match named {
+    match args.named_ca(environment) {
         Some(path) => Ok(certbind_client::trusted_authorities(&path)?),
         None => Ok(rustls_native_certs::load_native_certs().certs),
     }

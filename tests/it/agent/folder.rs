@@ -47,13 +47,13 @@ fn count(child: Child) -> u32 {
 #[test]
 fn rfc8705_6_3_no_look_at_the_folder_mixes_a_token_with_another_certificate() {
     let mut world = World::start();
-    fs::create_dir_all(world.path("kept/..2020_01_01_00_00_00.x")).unwrap();
+    fs::create_dir_all(world.path("kept/..certbind_2020_01_01_00_00_00.x")).unwrap();
     fs::set_permissions(world.path("kept"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let arguments = ["--dir", "kept", "--on-renew", "echo renewed >> told"];
     let mut agent = Running::start(&world, &mut world.certbind("agent", &arguments));
     let token = world.path("kept/token");
     until("the token", || content(&token));
-    assert!(!world.path("kept/..2020_01_01_00_00_00.x").exists(), "what was left is removed at the start");
+    assert!(!world.path("kept/..certbind_2020_01_01_00_00_00.x").exists(), "what was left is removed at the start");
     let reader = started(Command::new("python3").args(["-c", READER]), &world);
     let folder = scripts();
     let caller = |script: &str| {
@@ -101,6 +101,9 @@ fn a_folder_that_others_may_write_into_or_that_is_in_use_is_not_taken() {
     for (more, code, word) in [
         (&["--dir", "open"][..], 1, "others may write"),
         (&["--dir", "used"], 1, "not made by this program"),
+        (&["--dir", "tls"], 1, "lies in it"),
+        (&["--file", "tls/..data/tls.key"], 1, "credential is read from"),
+        (&["--file", "used/tls.key"], 1, "no token of ours"),
         (&["--file", "used"], 1, "something other than a file"),
         (&[], 2, "give --socket"),
         (&["--file", "token", "--on-renew", "HUP"], 2, "a signal to which program"),
@@ -111,6 +114,7 @@ fn a_folder_that_others_may_write_into_or_that_is_in_use_is_not_taken() {
         assert!(stderr.contains(word), "{more:?}: {stderr}");
     }
     assert_eq!(fs::read_to_string(world.path("used/tls.key")).unwrap(), "precious");
+    assert!(content(&world.path("tls/tls.key")).unwrap().contains("PRIVATE KEY"));
 }
 
 #[test]
