@@ -375,12 +375,14 @@ impl Shared {
         news
     }
 
-    /// The life of the token counts from before the request, and ends with its certificate.
+    /// The life of the token counts from before the request, and ends with its certificate. Servers count in whole seconds
+    /// (RFC 7519 §2): one that began within a second is over at its beginning.
     fn token_of(&self, active: &Active, grant: Grant, started: Timestamp) -> Result<AccessToken, Error> {
         let authorization = HeaderValue::try_from(format!("Bearer {}", grant.access_token));
         let mut authorization = authorization.map_err(|_| Error::NotOAuth(AnswerFault::TokenCharacters))?;
         authorization.set_sensitive(true);
         let certificate = active.credential.certificate().cloned();
+        let started = Timestamp::from_unix(started.unix());
         let end = started.plus(grant.expires_in.unwrap_or(UNSTATED_LIFE));
         let expires = certificate.as_ref().map_or(end, |certificate| end.min(certificate.not_after()));
         let scope = grant.scope.unwrap_or_else(|| self.settings.scope.clone());

@@ -140,6 +140,18 @@ fn fact<T>(outcome: Result<T, Error>) -> String {
 }
 
 #[tokio::test]
+async fn rfc7519_4_1_4_a_token_is_not_handed_out_after_the_whole_second_of_its_end() {
+    let pki = Pki::new();
+    let stub = Stub::start(&pki, numbered).await;
+    let client = Client::new(&pki, &stub, by_certificate(&pki));
+    client.clock.set(START.plus(Duration::from_millis(999)));
+    let token = client.source.token().await.expect("a token");
+    assert_eq!(token.expires(), START.plus(Duration::from_secs(300)), "a server that counts from START says so");
+    client.clock.set(START.plus(Duration::from_secs(300)));
+    assert_eq!(client.token().await.expect("a token"), "t1");
+}
+
+#[tokio::test]
 async fn rfc8705_2_a_token_is_asked_for_with_the_certificate_and_the_client_id() {
     let pki = Pki::new();
     let stub = Stub::start(&pki, numbered).await;
