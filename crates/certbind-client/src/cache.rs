@@ -75,9 +75,11 @@ impl Slot {
     }
 
     /// For a credential that is to follow the one of this slot. A server that is away, or wants to be left alone, is so for
-    /// that one as well; that it refused this one says nothing about the next.
-    pub(crate) fn heir(&self, key: Key) -> Self {
-        let failure = self.failure.clone().filter(|failure| failure.error.should_retry());
+    /// that one as well; that it refused this one says nothing about the next, until too many have been refused
+    /// ([`Stumbles`](crate::stumbles::Stumbles)).
+    pub(crate) fn heir(&self, key: Key, handed_down: Option<Failure>) -> Self {
+        let own = self.failure.clone().filter(|failure| failure.error.should_retry());
+        let failure = own.into_iter().chain(handed_down).max_by_key(|failure| failure.until);
         Self { failure, ..Self::new(key) }
     }
 

@@ -78,6 +78,7 @@ mod rotation;
 mod settings;
 mod source;
 mod status;
+mod stumbles;
 mod token;
 mod transport;
 

@@ -12,6 +12,7 @@ use certbind_proto::time::Timestamp;
 use tokio::sync::watch;
 
 use crate::cache::{Advice, Failure, Key, Slot};
+use crate::stumbles::Stumbles;
 use crate::transport::Transport;
 use crate::{AccessToken, Credential, Error};
 
@@ -38,12 +39,15 @@ impl Active {
 pub(crate) struct Rotation {
     current: Track,
     next: Option<Track>,
+    stumbles: Stumbles,
 }
 
 /// One credential, its token, its request under way.
 pub(crate) struct Track {
     pub(crate) active: Arc<Active>,
     flight: Option<Flight>,
+    /// Whether a request with it has brought no token.
+    has_failed: bool,
     /// Since when it is in use, or waits to be.
     pub(crate) since: Timestamp,
     slot: Slot,
@@ -89,7 +93,7 @@ pub(crate) enum Succession {
 
 impl Rotation {
     pub(crate) const fn new(active: Arc<Active>, key: Key, now: Timestamp) -> Self {
-        Self { current: Track::new(active, Slot::new(key), now), next: None }
+        Self { current: Track::new(active, Slot::new(key), now), next: None, stumbles: Stumbles::new(now) }
     }
 
     pub(crate) const fn current(&self) -> &Track {
@@ -158,7 +162,8 @@ impl Rotation {
         if before.active.credential.is_same(&active.credential) {
             return Succession::Unchanged;
         }
-        self.next = Some(Track::new(active, before.slot.heir(key), now));
+        let slot = before.slot.heir(key, self.stumbles.handed_down(now));
+        self.next = Some(Track::new(active, slot, now));
         Succession::Begun
     }
 
@@ -187,6 +192,10 @@ impl Rotation {
         if let Some(mut next) = self.next.take_if(|next| Arc::ptr_eq(&next.active, active)) {
             next.settle(outcome, now, entropy);
             if outcome.is_err() {
+                if let Some(failure) = next.failure().filter(|_| !next.has_failed) {
+                    self.stumbles.note(failure, now);
+                }
+                next.has_failed = true;
                 self.next = Some(next);
                 return Settled::Next;
             }
@@ -214,7 +223,7 @@ impl Rotation {
 
 impl Track {
     const fn new(active: Arc<Active>, slot: Slot, since: Timestamp) -> Self {
-        Self { active, flight: None, since, slot }
+        Self { active, flight: None, has_failed: false, since, slot }
     }
 
     /// The token that it has, over or not.

@@ -79,6 +79,22 @@ const LIVES: &[(&str, &str)] = &[
     ),
     ("what was refused says nothing about the next one", "ask=wait a+300 rotate=b pursue b!refused rotate=c pursue flying=c c+300 ask=c1"),
     (
+        "files that flip between a good pair and one that is refused make a few requests, then one after each pause",
+        "ask=wait a+300 rotate=b pursue b!refused rotate=a rotate=b pursue b!refused rotate=a rotate=b pursue b!refused
+         rotate=a rotate=b pursue flying= rotate=a rotate=c pursue flying= t=5 pursue flying=c c!refused rotate=a t=7 rotate=b
+         pursue flying= t=15 pursue flying=b b+300 ask=b1 rotate=a pursue flying=a",
+    ),
+    (
+        "the tries of one certificate that is refused again and again leave the next one its own",
+        "ask=wait a+300 rotate=b pursue b!refused t=5 pursue b!refused t=15 pursue b!refused t=35 pursue b!refused rotate=c pursue
+         flying=c c+300 ask=c1",
+    ),
+    (
+        "free tries come back",
+        "ask=wait a+3000 rotate=b pursue b!refused rotate=c pursue c!refused rotate=b pursue b!refused rotate=c pursue flying=
+         t=300 rotate=b pursue flying=b",
+    ),
+    (
         "when the old certificate is over the new one is what there is",
         "ask=wait short+300 ask=short1 rotate=b pursue b!refused t=59 ask=short1 b!refused t=60 ask=refused pursue flying= t=90
          ask=wait b+300 ask=b1",
