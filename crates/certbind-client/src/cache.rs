@@ -126,6 +126,13 @@ impl Slot {
         self.failure = Some(Failure { error, in_a_row, since: now, until });
     }
 
+    /// Ends the pause after the last failure; the next failure is followed by a longer one all the same.
+    pub(crate) fn end_pause(&mut self, now: Timestamp) {
+        if let Some(failure) = &mut self.failure {
+            failure.until = failure.until.min(now);
+        }
+    }
+
     /// Goes on under a key: the token stays when it is the same one, failures are forgotten in any case.
     pub(crate) fn rekey(&mut self, key: Key) {
         if self.key != key {

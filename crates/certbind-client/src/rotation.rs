@@ -39,6 +39,8 @@ impl Active {
 pub(crate) struct Rotation {
     current: Track,
     next: Option<Track>,
+    /// When pauses were ended by hand.
+    retried: Option<Timestamp>,
     stumbles: Stumbles,
 }
 
@@ -52,6 +54,9 @@ pub(crate) struct Track {
     pub(crate) since: Timestamp,
     slot: Slot,
 }
+
+/// Pauses are ended by hand once in this time, no more.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A request to be made now, and where its outcome is waited for once it has been settled.
 pub(crate) struct Launch {
@@ -93,7 +98,12 @@ pub(crate) enum Succession {
 
 impl Rotation {
     pub(crate) const fn new(active: Arc<Active>, key: Key, now: Timestamp) -> Self {
-        Self { current: Track::new(active, Slot::new(key), now), next: None, stumbles: Stumbles::new(now) }
+        Self {
+            current: Track::new(active, Slot::new(key), now),
+            next: None,
+            retried: None,
+            stumbles: Stumbles::new(now),
+        }
     }
 
     pub(crate) const fn current(&self) -> &Track {
@@ -174,6 +184,19 @@ impl Rotation {
         self.current.flight = None;
         self.current.since = now;
         self.current.slot.rekey(key);
+    }
+
+    /// Ends the pauses of both credentials. `false` when that was done a moment ago already.
+    pub(crate) fn retry_now(&mut self, now: Timestamp) -> bool {
+        if self.retried.is_some_and(|at| at <= now && now < at.plus(RETRY_PAUSE)) {
+            return false;
+        }
+        self.retried = Some(now);
+        self.current.slot.end_pause(now);
+        if let Some(next) = &mut self.next {
+            next.slot.end_pause(now);
+        }
+        true
     }
 
     /// See [`Slot::reject`].

@@ -160,6 +160,21 @@ impl TokenSource {
         Ok(())
     }
 
+    /// Ends the pauses after failures, those that the server asked for too, for somebody who knows that the server is well
+    /// again: whoever asks next makes a request, and a credential that waits is tried at once if a token is in use. If that
+    /// fails too the pause is as long as it would have been.
+    ///
+    /// `false` when that was done less than a second ago: then nothing has changed. Needs a Tokio runtime.
+    #[allow(clippy::must_use_candidate, reason = "most have nothing to do with the answer")]
+    pub fn retry_now(&self) -> bool {
+        let now = self.shared.clock.now();
+        let is_ended = self.shared.state().rotation.retry_now(now);
+        if is_ended {
+            self.pursue();
+        }
+        is_ended
+    }
+
     /// The credential in use.
     #[must_use]
     pub fn credential(&self) -> Credential {
@@ -188,6 +203,7 @@ impl TokenSource {
             certificate: certificate(&current.active),
             files: state.files.as_ref().map(|files| files.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             last_failure: state.last_failure.clone(),
+            retry_at: current.failure().map(|failure| failure.until),
             since: current.since,
             token_expires: current.token().map(|token| token.expires),
             waiting,

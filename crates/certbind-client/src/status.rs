@@ -17,6 +17,8 @@ pub struct Status {
     pub files: Option<FilesStatus>,
     /// The last request that brought no token, whatever has come after it.
     pub last_failure: Option<Failure>,
+    /// When the credential in use is tried again, if the last request with it brought no token.
+    pub retry_at: Option<Timestamp>,
     /// Since when this credential is in use.
     pub since: Timestamp,
     /// When the token in use is over, or when it was; `None` while there is none.
@@ -56,7 +58,8 @@ pub struct Failure {
 pub struct FilesStatus {
     /// Why they give no credential now; the last one that they gave is in force. `None` when all is well.
     pub fault: Option<FilesFault>,
-    /// When they were looked at last; `None` before the first look has ended.
+    /// When the last look at them began that has ended; `None` before the first one has ended. There is a look a second: a time
+    /// that is older than a few of them says that the file system does not answer, and the last credential goes on.
     pub looked: Option<Timestamp>,
 }
 

@@ -315,3 +315,36 @@ async fn files_are_followed_by_the_last_who_was_told_and_until_he_is_dropped() {
     assert_eq!(stub.seen().len(), seen, "nobody looks");
     client.uses(&identities[2]).await;
 }
+
+#[tokio::test]
+async fn an_operator_ends_a_pause_once_in_a_second() {
+    let pki = Pki::new();
+    let (stub, rules) = server(&pki).await;
+    let (old, new) = (pki.client(ALWAYS), pki.client(ALWAYS));
+    let client = Client::new(&pki, &stub, Credential::Certificate(certificate_of(&old)));
+    *rules.lock().expect("a lock") = vec![(thumbprint(&old), Rule::Refused), (thumbprint(&new), Rule::Refused)];
+    client.source.token().await.expect_err("refused");
+    let retry_at = client.source.status().retry_at.expect("a time");
+    assert!(START < retry_at && retry_at <= START.plus(Duration::from_secs(5)));
+
+    assert!(client.source.retry_now());
+    assert_eq!(client.source.status().retry_at, Some(START));
+    client.source.token().await.expect_err("refused");
+    assert!(!client.source.retry_now(), "within the same second");
+    client.source.token().await.expect_err("the pause is kept");
+    assert_eq!(stub.seen().len(), 2);
+
+    rules.lock().expect("a lock").remove(0);
+    client.clock.advance(Duration::from_secs(1));
+    assert!(client.source.retry_now());
+    client.source.token().await.expect("a token");
+    assert_eq!(client.source.status().retry_at, None);
+
+    // With a token in use nobody has to ask: the one that waits is tried at once.
+    client.source.rotate_credential(Credential::Certificate(certificate_of(&new))).expect("a rotation");
+    client.stands("waiting", |status| status.waiting.as_ref().is_some_and(|next| next.failure.is_some())).await;
+    rules.lock().expect("a lock").clear();
+    client.clock.advance(Duration::from_secs(1));
+    assert!(client.source.retry_now());
+    client.uses(&new).await;
+}
