@@ -307,7 +307,7 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "forwarded_other_header",
-        "Beside the header that is configured another one claims to forward a certificate, or one that differs by `_` for `-` alone (RFC 9440 §4).",
+        "Beside the header that is configured another one claims to forward a certificate, or one that differs by `_` or `.` for `-` alone (RFC 9440 §4).",
         "If a client sent it, this is an attempt to pass for somebody else. If the proxy did, have it remove that header, or name its format in certificate_from.",
     ),
     reason(

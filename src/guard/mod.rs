@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use certbind_proto::bearer;
 use certbind_proto::entropy::{Entropy, unguessable_id};
 use certbind_proto::forwarded::{Forwarded, ForwardedFault};
 use certbind_proto::time::{Clock, Timestamp};
@@ -227,6 +228,5 @@ impl Rules {
 }
 
 fn has_token_in_query(target: &str) -> bool {
-    let query = target.split_once('?').map_or("", |(_, query)| query);
-    query.split('&').any(|parameter| parameter.split('=').next() == Some("access_token"))
+    target.split_once('?').is_some_and(|(_, query)| bearer::is_in_query(query))
 }

@@ -82,24 +82,27 @@ pub fn covers(wide: &str, narrow: &str) -> bool {
 }
 
 /// Headers by which some services and frameworks take another path or method than those of the request.
-const OVERRIDES: [&str; 6] = [
+const OVERRIDES: [&str; 9] = [
     "x-envoy-original-path",
+    "x-forwarded-path",
     "x-http-method",
     "x-http-method-override",
+    "x-http-path-override",
     "x-method-override",
     "x-original-url",
+    "x-override-url",
     "x-rewrite-url",
 ];
 
 /// Sees to it that no header names another path or method, and none passes for what the guard itself will say: a proxy replaces
-/// `X-Certbind-Client`, and some services take `X_Certbind_Client` for the same.
+/// `X-Certbind-Client`, and some services take `X_Certbind_Client` or `X.Certbind.Client` for the same.
 ///
 /// # Errors
 /// [`RouteFault::Ambiguous`].
 pub fn no_override<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), RouteFault> {
     let is_override = |name: &str| {
         let plain = plain(name);
-        OVERRIDES.contains(&&*plain) || (name.contains('_') && plain.starts_with("x-certbind-"))
+        OVERRIDES.contains(&&*plain) || (name.contains(['_', '.']) && plain.starts_with("x-certbind-"))
     };
     if names.into_iter().any(is_override) { Err(RouteFault::Ambiguous) } else { Ok(()) }
 }
@@ -155,10 +158,11 @@ const fn is_plain(byte: u8) -> bool {
 }
 
 /// An escape of what needs none (RFC 3986 §2.3), so that two spellings are one path to a service and two to the guard; of what
-/// would have been refused without it; and an escape that is none.
+/// would have been refused without it; and escapes that are none, or of what is no UTF-8: `%c0%af` is a slash to some.
 fn hides_something(segment: &str) -> bool {
     // Some services cut blanks off.
     segment.ends_with("%20")
+        || !is_text(segment)
         || segment.split('%').skip(1).any(|rest| {
             let byte = rest.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
             byte.is_none_or(|byte| {
@@ -166,6 +170,25 @@ fn hides_something(segment: &str) -> bool {
                 is_unreserved || byte.is_ascii_control() || matches!(byte, b'/' | b'\\' | b';' | b'%' | b'?' | b'#')
             })
         })
+}
+
+/// Whether a segment spells UTF-8, and nothing in it that NFKC, which some services apply, makes ASCII of: `／` is a slash then.
+fn is_text(segment: &str) -> bool {
+    let mut bytes = Vec::with_capacity(segment.len());
+    for (at, piece) in segment.split('%').enumerate() {
+        let escaped = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (at, escaped) {
+            (0, _) => bytes.extend_from_slice(piece.as_bytes()),
+            (_, Some(byte)) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&piece.as_bytes()[2..]);
+            }
+            (_, None) => return false,
+        }
+    }
+    let becomes_ascii =
+        |char| matches!(char, '\u{2024}'..='\u{2026}' | '\u{fe50}'..='\u{fe6f}' | '\u{ff01}'..='\u{ff5e}');
+    std::str::from_utf8(&bytes).is_ok_and(|text| !text.contains(becomes_ascii))
 }
 
 #[cfg(test)]
@@ -249,6 +272,14 @@ mod tests {
             "/a%3Fb",
             "/a%23b",
             "/a%20",
+            "/%c0%ae%c0%ae/b",
+            "/a%c0%afb",
+            "/a%e0%80%afb",
+            "/a%ff",
+            "/a%c3",
+            "/a%EF%BC%8Fb",
+            "/%ef%bc%8e%ef%bc%8e/b",
+            "/%e2%80%a5/b",
             "/a b",
             "/a#b",
             "/ä",
@@ -258,7 +289,7 @@ mod tests {
         ] {
             assert_eq!(find(&routes, "GET", target).err(), Some(RouteFault::Ambiguous), "{target:?}");
         }
-        for target in ["/", "/a/", "/a?b//c", "/%c3%a4", "/...", "/a:b@c", "/~a"] {
+        for target in ["/", "/a/", "/a?b//c", "/%c3%a4", "/%ef%bd%b1%f0%9f%98%80x", "/...", "/a:b@c", "/~a"] {
             assert!(find(&routes, "GET", target).is_ok(), "{target:?}");
         }
         for method in ["get", "Delete", "dELETE"] {
@@ -287,8 +318,12 @@ mod tests {
             "x-rewrite-url",
             "X_Http_Method_Override",
             "x-envoy-original-path",
+            "X-Override-Url",
+            "X-HTTP-Path-Override",
+            "x-forwarded-path",
             "X_Certbind_Client",
             "x-certbind_scope",
+            "X.Certbind.Client",
         ] {
             assert_eq!(no_override(["accept", name]), Err(RouteFault::Ambiguous), "{name}");
         }

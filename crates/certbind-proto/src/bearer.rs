@@ -48,6 +48,25 @@ impl BearerFault {
     }
 }
 
+/// Whether a query has a token (RFC 6750 §2.3), however its name is escaped: beside the header it is one too many (§2).
+#[must_use]
+pub fn is_in_query(query: &str) -> bool {
+    let name = |parameter: &str| unescaped(parameter.split('=').next().unwrap_or_default());
+    query.split(['&', ';']).any(|parameter| name(parameter) == b"access_token")
+}
+
+/// An escape that is none stands for itself.
+fn unescaped(name: &str) -> Vec<u8> {
+    let mut pieces = name.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let escaped = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(b'%'));
+        bytes.extend_from_slice(&piece.as_bytes()[if escaped.is_some() { 2 } else { 0 }..]);
+    }
+    bytes
+}
+
 /// The token of the `Authorization` headers of one request.
 ///
 /// # Errors
@@ -139,6 +158,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn rfc6750_2_3_a_token_in_a_query_is_seen_however_its_name_is_escaped() {
+        for query in
+            ["access_token=x", "a=b&access_token", "a;access_token=x", "access%5Ftoken=x", "%zz&%61ccess_token=x"]
+        {
+            assert!(is_in_query(query), "{query}");
+        }
+        for query in ["", "a=access_token", "access_tokens=x", "access%255Ftoken=x", "access%5token=x", "a=%", "%e"] {
+            assert!(!is_in_query(query), "{query}");
+        }
+    }
 
     fn read<'a>(headers: &[&'a str]) -> Result<&'a str, BearerFault> {
         token(headers.iter().map(|header| header.as_bytes()))

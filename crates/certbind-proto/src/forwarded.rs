@@ -242,7 +242,7 @@ impl Forwarding {
         }
     }
 
-    /// Whether a header says something of a certificate, or would if somebody on the way took `_` for `-`.
+    /// Whether a header says something of a certificate, or would if somebody on the way took `_` or `.` for `-`.
     fn is_alike(&self, name: &str) -> bool {
         let name = plain(name);
         name == self.header || KNOWN.contains(&&*name)
@@ -262,11 +262,11 @@ impl Forwarding {
     }
 }
 
-/// A name as those take it who look at neither case nor `_` for `-`. Most are so already.
+/// A name as those take it who look at no case and take `_` and `.` for `-`. Most are so already.
 #[must_use]
 pub fn plain(name: &str) -> Cow<'_, str> {
-    match name.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'_') {
-        true => Cow::Owned(name.to_ascii_lowercase().replace('_', "-")),
+    match name.bytes().any(|byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'.')) {
+        true => Cow::Owned(name.to_ascii_lowercase().replace(['_', '.'], "-")),
         false => Cow::Borrowed(name),
     }
 }

@@ -31,6 +31,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use certbind_proto::bearer;
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::{Clock, SystemClock};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE};
@@ -152,7 +153,7 @@ impl Door {
         let authorization: Vec<&[u8]> =
             parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
         // A token in the query alone counts as none (RFC 6750 §2.3); beside the header it is one too many (§2).
-        if !authorization.is_empty() && has_token(parts.uri.query().unwrap_or_default()) {
+        if !authorization.is_empty() && bearer::is_in_query(parts.uri.query().unwrap_or_default()) {
             return Err(self.offline().deny_second_transport(&self.demand));
         }
         let certificate = parts.extensions.get::<ProvedCertificate>().map(|proved| &proved.0);
@@ -177,10 +178,6 @@ impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Door").field("verifier", &self.verifier).field("demand", &self.demand).finish_non_exhaustive()
     }
-}
-
-fn has_token(query: &str) -> bool {
-    query.split('&').any(|parameter| parameter.split('=').next() == Some("access_token"))
 }
 
 /// The answer of a denial. The reason is for the log; the peer gets the challenge (RFC 6750 §3).
