@@ -4,7 +4,7 @@
     curl --fail --silent --cacert ca.pem https://auth.example.com/.well-known/jwks.json | keys.py /etc/haproxy/keys
 
 From a timer, more often than `keys.publish_before` of the issuer, with a reload of HAProxy after it: HAProxy reads keys when it starts.
-Ends with 1, and changes nothing, when it does not understand a key or there are more than it can write."""
+Ends with 1, and changes none of them, when it does not understand a key, there are more than it can write, or it cannot write them."""
 
 import base64
 import json
@@ -37,8 +37,13 @@ try:
         raise ValueError(f"{len(keys)} keys, and there is place for {FILES}")
 except (ValueError, KeyError, TypeError) as error:
     sys.exit(f"keys.py: {error}")
-for at in range(FILES):
-    file = os.path.join(sys.argv[1], f"key-{at}.pem")
-    with open(file + ".new", "w", encoding="ascii") as new:
-        new.write(keys[min(at, len(keys) - 1)])
+files = [os.path.join(sys.argv[1], f"key-{at}.pem") for at in range(FILES)]
+try:
+    for at, file in enumerate(files):
+        with open(file + ".new", "w", encoding="ascii") as new:
+            new.write(keys[min(at, len(keys) - 1)])
+except OSError as error:
+    sys.exit(f"keys.py: {error}")
+# When all are written.
+for file in files:
     os.rename(file + ".new", file)

@@ -6,10 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use certbind_devpki::Identity;
 use hyper::Version;
 use hyper::header::WWW_AUTHENTICATE;
 
+use super::hostile::{
+    is_resumed, no_certificate_is_told, no_other_target_is_told, no_tunnel_is_opened, nothing_forged_has_an_effect,
+    nothing_is_read_in_two_ways, upgrading,
+};
 use super::rig::{Ask, Recipe, Rig, installed, packaged};
 use crate::house;
 use crate::process::rig::PKI;
@@ -101,26 +104,6 @@ async fn rfc8705_3_haproxy_denies_soon_while_the_guard_hangs() {
     assert_eq!(rig.service.count(), passed);
 }
 
-/// The certificate of somebody as each format has it, for whoever wants to pass for them.
-fn forged(of: &Identity) -> Vec<(&'static str, String)> {
-    use base64::Engine as _;
-    let der = of.certificate();
-    let base64 = base64::engine::general_purpose::STANDARD.encode(der);
-    let thumbprint = certbind_proto::thumbprint::Thumbprint::of_der(der);
-    let hash: String = thumbprint.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let pem = certbind_proto::cert::Certificate::parse(der).unwrap().to_pem();
-    let escaped =
-        pem.replace('\n', "%0A").replace(' ', "%20").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
-    vec![
-        ("client-cert", format!(":{base64}:")),
-        ("x-forwarded-client-cert", format!("Hash={hash}")),
-        ("ssl-client-cert", escaped.clone()),
-        ("x-ssl-client-der", base64.clone()),
-        ("x-forwarded-tls-client-cert", base64),
-        ("x-amzn-mtls-clientcert", escaped),
-    ]
-}
-
 /// One row for each request: what the client gets, and why.
 pub(super) async fn verdicts(recipe: &Recipe) {
     let mut rig = Rig::start(recipe).await;
@@ -174,6 +157,8 @@ pub(super) async fn verdicts(recipe: &Recipe) {
     nothing_forged_has_an_effect(&rig, gateway).await;
     nothing_is_read_in_two_ways(&rig, gateway).await;
     no_tunnel_is_opened(&rig, gateway).await;
+    no_certificate_is_told(&rig, gateway).await;
+    no_other_target_is_told(&rig, gateway).await;
     assert!(!is_resumed(rig.address), "{gateway}: a session goes on without its certificate");
 
     let token = rig.bound().await;
@@ -210,118 +195,6 @@ pub(super) async fn verdicts(recipe: &Recipe) {
     assert_eq!(rig.service.count(), passed_by, "{gateway}: nothing passes without the guard");
 }
 
-/// Headers that forward a certificate of somebody else, or pass for what is said of the token, or take it off.
-pub(super) async fn nothing_forged_has_an_effect(rig: &Rig, gateway: &str) {
-    let (thief, none) = (Some(&PKI.thief.identity), None);
-    for (name, value) in &forged(&PKI.billing.identity) {
-        for who in [thief, none] {
-            let headers = vec![(*name, value.as_str())];
-            let ask = Ask { who, headers, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
-            let answer = rig.ask(&ask).await;
-            assert!(matches!(answer.status.as_u16(), 401 | 403), "{gateway}: {name}: {}", answer.status);
-        }
-    }
-    for (name, value) in &forged(&PKI.thief.identity) {
-        let headers = vec![(*name, value.as_str())];
-        let ask = Ask { headers, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
-        if rig.ask(&ask).await.status == 200 {
-            assert!(!rig.service.header(name).contains(value), "{gateway}: the service is told of {name}");
-        }
-    }
-    let twin = Ask {
-        headers: vec![("x_certbind_client", "admin")],
-        version: Version::HTTP_11,
-        ..Ask::good(&rig.bound().await)
-    };
-    let before = rig.service.count();
-    let answer = rig.ask(&twin).await;
-    if answer.status == 200 {
-        assert_eq!(rig.service.header("x_certbind_client"), [""; 0], "{gateway}: the proxy takes it off");
-    } else {
-        assert_eq!(
-            (matches!(answer.status.as_u16(), 400 | 403), rig.service.count()),
-            (true, before),
-            "{gateway}: {}",
-            answer.status
-        );
-    }
-    let dropped = Ask {
-        headers: vec![("connection", "X-Certbind-Client, X-Certbind-Scope, X-Certbind-Sub")],
-        version: Version::HTTP_11,
-        ..Ask::good(&rig.bound().await)
-    };
-    if rig.ask(&dropped).await.status == 200 {
-        assert_eq!(rig.service.header("x-certbind-client"), ["billing"], "{gateway}: a client takes nothing off");
-    }
-}
-
-/// Two tokens, and paths.
-pub(super) async fn nothing_is_read_in_two_ways(rig: &Rig, gateway: &str) {
-    let two = Ask { tokens: vec![rig.bound().await, rig.bound().await], ..Ask::good("") };
-    let two = rig.ask(&two).await;
-    assert!(matches!(two.status.as_u16(), 400 | 401), "{gateway}: two tokens: {}", two.status);
-    for target in [
-        "/payments/../admin",
-        "/payments/%2e%2e/admin",
-        "/payments//x",
-        "/payments%2fx",
-        "/payments/..;/admin",
-        "/payments;x=1",
-    ] {
-        let ask = Ask { target, version: Version::HTTP_11, ..Ask::good(&rig.bound().await) };
-        let answer = rig.ask(&ask).await;
-        match answer.status.as_u16() {
-            400 | 403 | 404 => {}
-            // A gateway that makes a path plain passes on what the guard was asked about.
-            200 => assert_eq!(rig.service.target(), "/payments/x", "{gateway}: {target}"),
-            status => panic!("{gateway}: {target}: {status}"),
-        }
-    }
-}
-
-/// Another protocol than WebSocket, in which requests would come that nobody asks about. The service would go over to each.
-pub(super) async fn no_tunnel_is_opened(rig: &Rig, gateway: &str) {
-    for upgrades in [
-        &["h2c"][..],
-        &["foo"],
-        &["TLS/1.0"],
-        &["websocket/13"],
-        &["websocket", "h2c"],
-        &["h2c", "websocket"],
-        &["websocket, h2c"],
-        &["h2c,websocket"],
-    ] {
-        let answer = rig.ask(&upgrading(&rig.bound().await, upgrades)).await;
-        match answer.status.as_u16() {
-            400 | 403 | 404 => {}
-            // A gateway that takes it off.
-            200 => assert_eq!(rig.service.header("upgrade"), [""; 0], "{gateway}: {upgrades:?}"),
-            // One that takes the first alone.
-            101 => assert_eq!(rig.service.header("upgrade"), ["websocket"], "{gateway}: {upgrades:?}"),
-            status => panic!("{gateway}: {upgrades:?}: {status}"),
-        }
-    }
-    if TAKES_WEB_SOCKET.contains(&gateway) {
-        let answer = rig.ask(&upgrading(&rig.bound().await, &["websocket"])).await;
-        assert_eq!(
-            (answer.status.as_u16(), rig.service.header("upgrade")),
-            (101, vec!["websocket".into()]),
-            "{gateway}"
-        );
-    }
-}
-
-/// The samples that let WebSocket pass.
-const TAKES_WEB_SOCKET: [&str; 3] = ["haproxy", "haproxy/native", "traefik"];
-
-fn upgrading<'r>(token: &str, upgrades: &[&'r str]) -> Ask<'r> {
-    let names = std::iter::repeat("upgrade");
-    let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-    let headers = [("connection", "Upgrade"), ("sec-websocket-version", "13"), key].into_iter();
-    let headers = headers.chain(names.zip(upgrades.iter().copied())).collect();
-    Ask { headers, version: Version::HTTP_11, ..Ask::good(token) }
-}
-
 /// It is asked about what the sample refuses by itself, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_38_behind_haproxy_the_guard_sees_to_which_protocol_a_request_would_go_over() {
@@ -334,29 +207,6 @@ async fn attack_38_behind_haproxy_the_guard_sees_to_which_protocol_a_request_wou
         assert_eq!((answer.status.as_u16(), &*rig.reason(at + 1).await), (403, "route_ambiguous"), "{upgrades:?}");
     }
     assert_eq!(rig.service.count(), 0);
-}
-
-/// Whether a second connection goes on with the session of the first one, as openssl sees it.
-pub(super) fn is_resumed(address: std::net::SocketAddr) -> bool {
-    let folder = tempfile::tempdir().unwrap();
-    let session = folder.path().join("session");
-    let connect = |option: &str| {
-        let mut command = Command::new("openssl");
-        command.args(["s_client", "-ign_eof", "-connect", &address.to_string(), "-servername", "localhost", option]);
-        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        let mut child = command
-            .arg(&session)
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        std::io::Write::write_all(child.stdin.as_mut().unwrap(), request).unwrap();
-        String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned()
-    };
-    let first = connect("-sess_out");
-    assert!(first.contains("CONNECTED"), "{first}");
-    session.exists() && connect("-sess_in").lines().any(|line| line.starts_with("Reused"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,10 +5,16 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use certbind_proto::jws::{Algorithm, SigningKey};
 use hyper::Version;
 use hyper::header::WWW_AUTHENTICATE;
 
-use super::gateways::{is_resumed, no_tunnel_is_opened, nothing_forged_has_an_effect, nothing_is_read_in_two_ways};
+use super::hostile::{
+    is_resumed, no_certificate_is_told, no_other_target_is_told, no_tunnel_is_opened, nothing_forged_has_an_effect,
+    nothing_is_read_in_two_ways,
+};
 use super::rig::{Ask, Recipe, Rig, installed, packaged};
 use crate::documents::shell;
 use crate::house;
@@ -96,6 +102,8 @@ async fn verdicts(recipe: &Recipe) {
     nothing_forged_has_an_effect(&rig, gateway).await;
     nothing_is_read_in_two_ways(&rig, gateway).await;
     no_tunnel_is_opened(&rig, gateway).await;
+    no_certificate_is_told(&rig, gateway).await;
+    no_other_target_is_told(&rig, gateway).await;
     assert!(!is_resumed(rig.address), "{gateway}: a session goes on without its certificate");
 
     tokio::time::sleep((began + Duration::from_secs(12)).saturating_duration_since(Instant::now())).await;
@@ -125,6 +133,77 @@ async fn rfc9068_4_a_gateway_alone_takes_no_token_of_another_issuer_or_for_anoth
             assert_eq!(rig.service.count(), 0, "{}", recipe.folder);
         }
     }
+}
+
+/// HAProxy with one key alone, which is ours.
+fn haproxy_of_our_key(folder: &Path) -> Command {
+    let command = haproxy(folder);
+    let keys = serde_json::json!({ "keys": [our_key().public_jwk("ours").to_json()] });
+    fs::write(folder.join("ours.json"), keys.to_string()).unwrap();
+    let script = house::root().join("deploy/haproxy/native/keys.py");
+    assert!(shell(&format!("{} keys < ours.json", script.display()), folder).status.success());
+    command
+}
+
+fn our_key() -> SigningKey {
+    SigningKey::from_pkcs8_der(PKI.batch_assertion.key_pkcs8(), Algorithm::Es256).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc7515_4_1_11_haproxy_alone_takes_no_token_with_crit_or_with_dates_that_are_no_plain_numbers() {
+    let rig = Rig::alone(&Recipe { start: haproxy_of_our_key, ..HAPROXY }, &[]).await;
+    let payload = URL_SAFE_NO_PAD.decode(rig.bound().await.split('.').nth(1).unwrap()).unwrap();
+    let payload = String::from_utf8(payload).unwrap();
+    let exp = serde_json::from_str::<serde_json::Value>(&payload).unwrap()["exp"].as_u64().unwrap();
+    let member = format!("\"exp\":{exp}");
+    assert!(payload.contains(&member), "{payload}");
+    let later = exp + 600;
+    for (header, dates, status) in [
+        ("", format!("\"exp\":{later}"), 200),
+        ("", format!("\"exp\" : {later} , \"nbf\":1"), 200),
+        (r#","crit":["b64"]"#, format!("\"exp\":{later}"), 401),
+        (r#","crit":[]"#, format!("\"exp\":{later}"), 401),
+        (r#","cr\u0069t":["b64"]"#, format!("\"exp\":{later}"), 401),
+        ("", "\"exp\":-5".into(), 401),
+        ("", "\"exp\":null".into(), 401),
+        ("", "\"exp\":100000000000000000000".into(), 401),
+        ("", format!("\"exp\":\"{later}\""), 401),
+        ("", format!("\"exp\":{later}.5"), 401),
+        ("", format!("\"exp\":{later}e0"), 401),
+        ("", format!("\"exp\":{later},\"nbf\":{later}"), 401),
+        ("", format!("\"exp\":{later},\"nbf\":-5"), 401),
+        ("", format!("\"exp\":{later},\"nbf\":1e12"), 401),
+        ("", format!("\"exp\":{later},\"nbf\":\"x\""), 401),
+        ("", format!("\"exp\":{later},\"nbf\":100000000000000000000"), 401),
+        ("", format!("\"exp\":{later},\"n\\u0062f\":{later}"), 401),
+    ] {
+        let (header, payload) =
+            (format!(r#"{{"alg":"ES256","typ":"at+jwt"{header}}}"#), payload.replace(&member, &dates));
+        let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(&header), URL_SAFE_NO_PAD.encode(&payload));
+        let token = format!("{input}.{}", URL_SAFE_NO_PAD.encode(our_key().sign(input.as_bytes()).unwrap()));
+        assert_eq!(rig.ask(&Ask::good(&token)).await.status, status, "{header} {dates}");
+    }
+}
+
+#[test]
+fn the_script_for_keys_changes_all_files_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = house::root().join("deploy/haproxy/native/keys.py");
+    let write = || {
+        let keys =
+            serde_json::json!({ "keys": [SigningKey::generate(Algorithm::Es256).unwrap().public_jwk("k").to_json()] });
+        fs::write(folder.path().join("keys.json"), keys.to_string()).unwrap();
+        shell(&format!("{} . < keys.json", script.display()), folder.path()).status
+    };
+    let read = || ["key-0.pem", "key-1.pem", "key-2.pem"].map(|name| fs::read(folder.path().join(name)).unwrap());
+    assert!(write().success());
+    let before = read();
+    // The last of them cannot be written.
+    fs::create_dir(folder.path().join("key-2.pem.new")).unwrap();
+    assert_eq!((write().code(), read()), (Some(1), before.clone()));
+    fs::remove_dir(folder.path().join("key-2.pem.new")).unwrap();
+    assert!(write().success());
+    assert!(read().iter().zip(&before).all(|(new, old)| new != old));
 }
 
 /// The danger that docs/deploy/native.md tells of: the same token is refused by the guard within a poll (`gateways`).
