@@ -2,13 +2,15 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use certbind_client::AccessToken;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
+
+use super::place::{Lock, is_closed};
 
 /// No token is longer.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -18,6 +20,8 @@ const MAX_BYTES: u64 = 64 * 1024;
 pub struct TokenFile {
     path: PathBuf,
     held: Option<Held>,
+    /// Goes last.
+    _lock: Lock,
 }
 
 #[derive(Debug)]
@@ -38,10 +42,15 @@ impl TokenFile {
         if path.file_name().is_none() || !folder_of(&path).is_dir() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "there is no folder for it"));
         }
+        if !is_closed(folder_of(&path))? {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may write into its folder"));
+        }
         let refused = |why| Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
         if read.iter().any(|file| is_same(file, &path)) {
             return refused("it is one of the files that the credential is read from");
         }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let lock = Lock::take(folder_of(&path).join(format!(".{name}.lock")))?;
         match fs::symlink_metadata(&path) {
             Ok(there) if !there.is_file() => return refused("something other than a file is there"),
             Ok(there) if !is_token_of_ours(&path, &there)? => {
@@ -51,7 +60,7 @@ impl TokenFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        Ok(Self { path, held: None })
+        Ok(Self { path, held: None, _lock: lock })
     }
 
     /// Where it is, from the root.
@@ -62,7 +71,7 @@ impl TokenFile {
 
     /// Has this token in it from now on. Written beside and renamed over: no reader finds half of one.
     pub(super) fn put(&mut self, token: &Arc<AccessToken>) -> io::Result<()> {
-        if self.held.as_ref().is_some_and(|held| Arc::ptr_eq(&held.token, token)) {
+        if self.held.as_ref().is_some_and(|held| Arc::ptr_eq(&held.token, token)) && self.is_there() {
             return Ok(());
         }
         let beside = self.beside();
@@ -81,6 +90,16 @@ impl TokenFile {
         if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == held.identity) {
             let _ = fs::remove_file(&self.path);
         }
+    }
+
+    /// What is in it.
+    pub(super) fn token(&self) -> Option<&AccessToken> {
+        self.held.as_ref().map(|held| &*held.token)
+    }
+
+    /// Whether nobody has removed or emptied it. What somebody has put in its place stays until the next token.
+    fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|there| there.len() > 0)
     }
 
     fn beside(&self) -> PathBuf {
@@ -103,6 +122,8 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<(u64, u64)>
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    // Whatever the umask.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
     let metadata = file.metadata()?;
     Ok((metadata.dev(), metadata.ino()))
@@ -131,7 +152,7 @@ fn folder_of(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -159,5 +180,22 @@ mod tests {
         for read in ["token", "linked"] {
             assert!(at("a.b.c", 0o600, &[place.path().join(read)]).contains("credential"), "{read}");
         }
+    }
+
+    #[test]
+    fn no_file_is_kept_by_two_processes_or_where_others_may_replace_it() {
+        let place = tempfile::tempdir().unwrap();
+        let at = || TokenFile::at(place.path().join("token"), &[]);
+        let first = at().unwrap();
+        fs::write(place.path().join("token"), "a.b.c").unwrap();
+        assert!(at().unwrap_err().to_string().contains("another certbind"));
+        assert!(place.path().join("token").exists());
+        drop(first);
+        fs::remove_file(place.path().join("token")).unwrap();
+        for (mode, is_taken) in [(0o777, false), (0o770, false), (0o1777, true), (0o755, true)] {
+            fs::set_permissions(place.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(at().is_ok(), is_taken, "{mode:o}");
+        }
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "no lock stays behind");
     }
 }

@@ -5,9 +5,9 @@
 //! has just done so.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, DirEntry};
+use std::fs::{self, DirBuilder, DirEntry, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
 use super::file::write_private;
+use super::place::Place;
 
 /// The link that is exchanged.
 const DATA: &str = "..data";
@@ -38,6 +39,7 @@ const STAYS: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct TokenFolder {
     path: PathBuf,
+    place: Place,
     held: Option<(Arc<AccessToken>, PathBuf)>,
     /// Snapshots that are no longer in force, and since when.
     before: Vec<(Timestamp, PathBuf)>,
@@ -86,7 +88,9 @@ impl TokenFolder {
         if !path.exists() {
             DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         }
-        let there = fs::metadata(&path).map_err(failed)?;
+        let failed = |source| FolderFault::Io { path: path.clone(), source };
+        let place = Place::hold(&path).map_err(failed)?;
+        let there = fs::metadata(place.inside()).map_err(failed)?;
         let is_closed = there.mode() & 0o022 == 0;
         let is_our_own = there.uid() == 0 || there.uid() == geteuid().as_raw();
         if !is_closed || !is_our_own {
@@ -95,13 +99,13 @@ impl TokenFolder {
         if let Some(path) = read.iter().find(|file| lies_in(file, &path)) {
             return Err(FolderFault::HoldsCredential { path: path.clone() });
         }
-        for entry in fs::read_dir(&path).map_err(failed)? {
+        for entry in fs::read_dir(place.inside()).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if !is_ours(&entry) {
-                return Err(FolderFault::NotOurs { path: entry.path() });
+                return Err(FolderFault::NotOurs { path: path.join(entry.file_name()) });
             }
         }
-        let folder = Self { path, held: None, before: Vec::new() };
+        let folder = Self { path: path.clone(), place, held: None, before: Vec::new() };
         folder.clear().map_err(failed)?;
         Ok(folder)
     }
@@ -114,12 +118,13 @@ impl TokenFolder {
 
     /// Has this token and its certificate in it from `now` on. `id` is one that nobody has used.
     pub(super) fn put(&mut self, token: &Arc<AccessToken>, now: Timestamp, id: &str) -> io::Result<()> {
-        if self.held.as_ref().is_some_and(|(held, _)| Arc::ptr_eq(held, token)) {
+        self.find_place()?;
+        if self.held.as_ref().is_some_and(|(held, snapshot)| Arc::ptr_eq(held, token) && self.shows(snapshot)) {
             return Ok(());
         }
         let certificate = token.certificate().ok_or_else(|| io::Error::other("the token has no certificate"))?;
         let day = now.to_string().replace(['-', 'T', ':'], "_");
-        let snapshot = self.path.join(format!("{SNAPSHOT}{}.{id}", day.get(..19).unwrap_or_default()));
+        let snapshot = self.place.inside().join(format!("{SNAPSHOT}{}.{id}", day.get(..19).unwrap_or_default()));
         let made = make(&snapshot, token, certificate.identity()).and_then(|()| self.point_to(&snapshot));
         if made.is_err() {
             let _ = remove_snapshot(&snapshot);
@@ -137,8 +142,30 @@ impl TokenFolder {
         self.before.clear();
     }
 
-    pub(super) const fn has_leftovers(&self) -> bool {
-        !self.before.is_empty()
+    /// What is in it.
+    pub(super) fn token(&self) -> Option<&AccessToken> {
+        self.held.as_ref().map(|(token, _)| &**token)
+    }
+
+    /// One that was removed is made again. Where another one is, nothing is touched.
+    fn find_place(&mut self) -> io::Result<()> {
+        match self.place.is_in_place() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+        DirBuilder::new().mode(0o700).create(&self.path)?;
+        self.place = Place::hold(&self.path)?;
+        self.held = None;
+        self.before.clear();
+        Ok(())
+    }
+
+    /// Whether this snapshot is in force and whole.
+    fn shows(&self, snapshot: &Path) -> bool {
+        let inside = self.place.inside();
+        let has_data =
+            fs::read_link(inside.join(DATA)).is_ok_and(|target| Some(target.as_os_str()) == snapshot.file_name());
+        has_data && NAMES.iter().all(|name| fs::metadata(inside.join(name)).is_ok_and(|file| file.len() > 0))
     }
 
     /// Removes snapshots that nobody can be in the middle of.
@@ -151,15 +178,15 @@ impl TokenFolder {
 
     /// In one step, so that there is always a snapshot and only one.
     fn point_to(&self, snapshot: &Path) -> io::Result<()> {
-        let beside = self.path.join(NEXT);
+        let beside = self.place.inside().join(NEXT);
         remove_link(&beside)?;
         symlink(snapshot.file_name().unwrap_or_default(), &beside)?;
-        fs::rename(beside, self.path.join(DATA))
+        fs::rename(beside, self.place.inside().join(DATA))
     }
 
     fn link_names(&self) -> io::Result<()> {
         for name in NAMES {
-            match symlink(Path::new(DATA).join(name), self.path.join(name)) {
+            match symlink(Path::new(DATA).join(name), self.place.inside().join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
@@ -169,7 +196,7 @@ impl TokenFolder {
 
     /// The link first: from then on nobody finds anything, half removed or whole.
     fn clear(&self) -> io::Result<()> {
-        let entries: Vec<_> = fs::read_dir(&self.path)?.collect::<Result<_, _>>()?;
+        let entries: Vec<_> = fs::read_dir(self.place.inside())?.collect::<Result<_, _>>()?;
         let ours = entries.iter().filter(|entry| is_ours(entry));
         let (snapshots, mut links): (Vec<_>, Vec<_>) = ours.partition(|entry| !is_link(entry));
         links.sort_by_key(|entry| entry.file_name() != DATA);
@@ -209,6 +236,8 @@ fn lies_in(file: &Path, folder: &Path) -> bool {
 
 fn make(snapshot: &Path, token: &AccessToken, identity: &Identity) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(snapshot)?;
+    // Whatever the umask.
+    fs::set_permissions(snapshot, Permissions::from_mode(0o700))?;
     let chain: String = identity.chain.iter().map(|der| pem("CERTIFICATE", der).to_string()).collect();
     let key = match &identity.key {
         PrivateKeyDer::Pkcs1(key) => pem("RSA PRIVATE KEY", key.secret_pkcs1_der()),
@@ -271,7 +300,7 @@ mod tests {
             (since.plus(STAYS), false),
         ] {
             folder.sweep(now);
-            assert_eq!((snapshot.exists(), folder.has_leftovers()), (is_there, is_there), "{now}");
+            assert_eq!((snapshot.exists(), !folder.before.is_empty()), (is_there, is_there), "{now}");
         }
     }
 
@@ -325,5 +354,36 @@ mod tests {
         // An earlier process has left it.
         drop(TokenFolder::at(&folder, &[place.path().join("another.key")]).unwrap());
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_was_put_in_its_place_is_not_touched() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, moved) = (place.path().join("kept"), place.path().join("moved"));
+        let mut folder = TokenFolder::at(&path, &[]).unwrap();
+        let (snapshot, victim) = (path.join("..certbind_mine"), place.path().join("victim"));
+        fs::create_dir(&snapshot).unwrap();
+        secret(&victim, "..certbind_theirs");
+        fs::rename(&path, &moved).unwrap();
+        symlink(&victim, &path).unwrap();
+        assert!(folder.find_place().unwrap_err().to_string().contains("another folder"));
+        folder.withdraw();
+        assert_eq!(fs::read_to_string(victim.join("tls.key")).unwrap(), "precious");
+        assert_eq!(fs::read_dir(&moved).unwrap().count(), 0, "ours is emptied, wherever it is");
+        fs::remove_file(&path).unwrap();
+        folder.find_place().unwrap();
+        assert!(path.is_dir(), "it is made again");
+    }
+
+    #[test]
+    fn two_processes_do_not_keep_tokens_in_one_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("kept");
+        let first = TokenFolder::at(&path, &[]).unwrap();
+        fs::create_dir(path.join("..certbind_in_use")).unwrap();
+        assert!(TokenFolder::at(&path, &[]).unwrap_err().to_string().contains("another certbind"));
+        assert!(path.join("..certbind_in_use").exists());
+        drop(first);
+        TokenFolder::at(&path, &[]).unwrap();
     }
 }

@@ -36,10 +36,10 @@ pub struct Keeper {
     pub placed: Option<Arc<AccessToken>>,
 }
 
-/// What is in the outputs.
-struct Placed {
+/// What was said of the outputs.
+struct Said {
     token: Option<Arc<AccessToken>>,
-    /// What was said of a token that could not be put anywhere.
+    /// Of a token that could not be put somewhere.
     fault: Option<String>,
 }
 
@@ -49,43 +49,43 @@ impl Keeper {
     /// Why there is none is said in the log by the source, with the id under which the server has logged it.
     pub async fn keep(self, renewed: impl Fn()) {
         let Self { source, mut outputs, clock, entropy, placed } = self;
-        let mut placed = Placed { token: placed, fault: None };
+        let mut said = Said { token: placed, fault: None };
         loop {
             let now = clock.now();
-            let is_over = placed.token.take_if(|token| !token.is_alive(now)).is_some();
-            if is_over {
-                outputs = aside(outputs, Outputs::withdraw).await;
+            let is_over;
+            (outputs, is_over) = tried(outputs, move |outputs| Ok(outputs.tidy(now))).await;
+            if is_over.unwrap_or_default() {
                 tracing::warn!("the token is over and there is no other: it was taken away");
-            } else if outputs.has_leftovers() {
-                outputs = aside(outputs, move |outputs| outputs.sweep(now)).await;
             }
-            if let Ok(token) = source.token().await
-                && !placed.token.as_ref().is_some_and(|placed| Arc::ptr_eq(placed, &token))
-            {
+            if let Ok(token) = source.token().await {
                 let (id, put) = (unguessable_id(&*entropy), token.clone());
                 let outcome;
                 (outputs, outcome) = tried(outputs, move |outputs| outputs.put(&put, now, &id)).await;
-                if placed.take_note(token, outcome) {
+                if said.take_note(token, outcome) {
                     renewed();
                 }
             }
-            let end = placed.token.as_ref().map_or(EVERY, |token| token.expires().since(clock.now()));
+            let end = outputs.ends().min().map_or(EVERY, |end| end.since(clock.now()));
             tokio::time::sleep(end.min(EVERY)).await;
         }
     }
 }
 
-impl Placed {
-    /// Whether it is in place.
+impl Said {
+    /// Whether it is in place, and was not before.
     fn take_note(&mut self, token: Arc<AccessToken>, outcome: io::Result<()>) -> bool {
         let Err(error) = outcome else {
-            tracing::info!(expires = %token.expires(), "a new token is in place");
-            *self = Self { token: Some(token), fault: None };
-            return true;
+            self.fault = None;
+            let is_new = !self.token.as_ref().is_some_and(|before| Arc::ptr_eq(before, &token));
+            if is_new {
+                tracing::info!(expires = %token.expires(), "a new token is in place");
+                self.token = Some(token);
+            }
+            return is_new;
         };
         let fault = Some(error.to_string());
         if self.fault != fault {
-            tracing::error!(%error, "the new token cannot be written; the one before stays until it is over");
+            tracing::error!(%error, "the token cannot be written; the one before stays until it is over");
             self.fault = fault;
         }
         false
@@ -103,17 +103,19 @@ impl Outputs {
         in_folder.and(in_file)
     }
 
-    fn withdraw(&mut self) {
-        self.file.iter_mut().for_each(TokenFile::withdraw);
-        self.folder.iter_mut().for_each(TokenFolder::withdraw);
-    }
-
-    fn has_leftovers(&self) -> bool {
-        self.folder.as_ref().is_some_and(TokenFolder::has_leftovers)
-    }
-
-    fn sweep(&mut self, now: Timestamp) {
+    /// Empties each of those whose token is over, whatever became of the others, and says whether there was one.
+    fn tidy(&mut self, now: Timestamp) -> bool {
+        let is_over = |token: Option<&AccessToken>| token.is_some_and(|token| !token.is_alive(now));
+        let file = self.file.as_mut().filter(|file| is_over(file.token())).map(TokenFile::withdraw);
+        let folder = self.folder.as_mut().filter(|folder| is_over(folder.token())).map(TokenFolder::withdraw);
         self.folder.iter_mut().for_each(|folder| folder.sweep(now));
+        file.or(folder).is_some()
+    }
+
+    fn ends(&self) -> impl Iterator<Item = Timestamp> {
+        let file = self.file.as_ref().and_then(TokenFile::token);
+        let folder = self.folder.as_ref().and_then(TokenFolder::token);
+        file.into_iter().chain(folder).map(AccessToken::expires)
     }
 }
 
@@ -127,13 +129,4 @@ async fn tried<T: Send + Default + 'static>(
         (outputs, outcome)
     });
     done.await.unwrap_or_else(|error| (Outputs::default(), Err(io::Error::other(error))))
-}
-
-async fn aside(outputs: Outputs, work: impl FnOnce(&mut Outputs) + Send + 'static) -> Outputs {
-    tried(outputs, |outputs| {
-        work(outputs);
-        Ok(())
-    })
-    .await
-    .0
 }

@@ -14,7 +14,7 @@ use clap::Args;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use super::keep::{OutputArgs, loaded};
+use super::keep::{LAST_WORK, OutputArgs, loaded};
 use super::serve::{Signals, Told, manager};
 use super::token::AskArgs;
 use super::{Exit, Misused, log};
@@ -72,7 +72,7 @@ pub(super) fn run(args: &AgentArgs, environment: &Environment) -> anyhow::Result
     let format = if matches!(args.log_format, Format::Json) { LogFormat::Json } else { LogFormat::Pretty };
     let _log = log::start(format, LogLevel::Info)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut signals = Signals::heard()?;
         let settings = args.ask.settings(loaded(&files).await?, environment)?;
         let questions = Questions::new(settings, files.clone(), Arc::new(SystemClock), Arc::new(OsEntropy))?;
@@ -84,7 +84,9 @@ pub(super) fn run(args: &AgentArgs, environment: &Environment) -> anyhow::Result
         manager::stopping(DRAIN);
         running.stop().await;
         Ok(Exit::Done)
-    })
+    });
+    runtime.shutdown_timeout(LAST_WORK);
+    outcome
 }
 
 fn uid(user: &str) -> Result<u32, Misused> {

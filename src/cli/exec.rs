@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use super::keep::{OutputArgs, loaded};
+use super::keep::{LAST_WORK, OutputArgs, loaded};
 use super::token::{AskArgs, refused};
 use super::{Exit, Misused, log};
 use crate::agent::{Keeper, Outputs};
@@ -59,7 +59,7 @@ pub(super) fn run(args: ExecArgs, environment: &Environment) -> anyhow::Result<E
     let variable = args.variable()?;
     let files = args.ask.bound_files(environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let settings = args.ask.settings(loaded(&files).await?, environment)?;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
         let source = TokenSource::new(settings, clock.clone(), entropy.clone())?;
@@ -74,7 +74,9 @@ pub(super) fn run(args: ExecArgs, environment: &Environment) -> anyhow::Result<E
         let command = args.command(variable.as_deref(), &first, &outputs).context("no program")?;
         let keeper = Keeper { source, outputs, clock, entropy, placed: Some(first) };
         args.accompany(command, keeper).await
-    })
+    });
+    runtime.shutdown_timeout(LAST_WORK);
+    outcome
 }
 
 impl ExecArgs {
@@ -93,7 +95,8 @@ impl ExecArgs {
     fn command(&self, variable: Option<&str>, token: &AccessToken, outputs: &Outputs) -> Option<Command> {
         let (program, arguments) = self.command.split_first()?;
         let mut command = Command::new(program);
-        command.args(arguments);
+        // One that we were started with is of somebody else.
+        command.args(arguments).env_remove(VARIABLE);
         if let Some(name) = variable {
             command.env(name, token.as_str());
         }

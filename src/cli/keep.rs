@@ -18,6 +18,9 @@ const ROTATION: Duration = Duration::from_secs(3);
 /// How often it is looked at.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// How long a disk that hangs may hold up the end.
+pub(super) const LAST_WORK: Duration = Duration::from_secs(2);
+
 /// Where the token goes.
 #[derive(Debug, Args)]
 pub(super) struct OutputArgs {

@@ -16,6 +16,8 @@ async fn rfc8705_3_a_program_begins_with_a_bound_token_and_its_end_is_ours() {
     let (token, ..) = run(&["--env", "TOKEN", "--scope", "payments:read", "--", "sh", "-c", "printf %s \"$TOKEN\""]);
     assert_eq!(bound_to(&token), thumbprint(&PKI.billing.identity));
 
+    let mut inherited = world.certbind("exec", &["--file", "token", "--", "sh", "-c", "printf %s \"$CERTBIND_TOKEN\""]);
+    assert_eq!(output(inherited.env("CERTBIND_TOKEN", "of-another")).0, "");
     let (seen, ..) =
         run(&["--file", "token", "--", "sh", "-c", "env; cat \"$CERTBIND_TOKEN_FILE\"; stat -c ' %a' token"]);
     assert!(!seen.contains("CERTBIND_TOKEN="), "a file stands in for the variable: {seen}");

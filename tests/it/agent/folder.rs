@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::rig::{Running, World, bound_to, content, mode, renewed, thumbprint, until};
+use super::rig::{Running, SHORT, World, bound_to, content, mode, renewed, thumbprint, until};
 use crate::foreign::rig::{program, scripts};
 use crate::house;
 
@@ -115,6 +115,50 @@ fn a_folder_that_others_may_write_into_or_that_is_in_use_is_not_taken() {
     }
     assert_eq!(fs::read_to_string(world.path("used/tls.key")).unwrap(), "precious");
     assert!(content(&world.path("tls/tls.key")).unwrap().contains("PRIVATE KEY"));
+}
+
+#[test]
+fn each_place_is_one_agents_and_is_emptied_and_filled_whatever_the_other_does() {
+    let mut world = World::start_with(SHORT);
+    let arguments = ["--socket", "agent.sock", "--file", "token", "--dir", "kept"];
+    let mut agent = Running::start(&world, &mut world.certbind("agent", &arguments));
+    let (file, kept, moved) = (world.path("token"), world.path("kept"), world.path("moved"));
+    let in_folder = kept.join("token");
+    let filled = |file: &Path| until("a token", || content(file));
+    filled(&file);
+    filled(&in_folder);
+    for more in [&arguments[..], &arguments[2..4], &arguments[4..]] {
+        let (_, stderr, status) = crate::process::rig::output(&mut world.certbind("agent", more));
+        assert_eq!(status.code(), Some(1), "{more:?}: {stderr}");
+        assert!(stderr.contains("another certbind keeps tokens there"), "{more:?}: {stderr}");
+    }
+    assert!(file.exists() && in_folder.exists() && world.path("agent.sock").exists());
+
+    fs::remove_file(&file).unwrap();
+    fs::remove_dir_all(&kept).unwrap();
+    filled(&file);
+    filled(&in_folder);
+
+    // From here on the folder cannot be written, and another one is not touched in its stead.
+    fs::rename(&kept, &moved).unwrap();
+    fs::create_dir(&kept).unwrap();
+    fs::write(&in_folder, "precious").unwrap();
+    for _ in 0..2 {
+        let start = world.stop_server();
+        until("the end of the file", || (!file.exists()).then_some(()));
+        until("the end of the folder", || (fs::read_dir(&moved).unwrap().count() == 0).then_some(()));
+        start(&mut world);
+        filled(&file);
+    }
+    assert_eq!(fs::read_to_string(&in_folder).unwrap(), "precious");
+    assert!(agent.stderr().contains("another folder has taken the place of ours"), "{}", agent.stderr());
+    fs::remove_dir_all(&kept).unwrap();
+    fs::rename(&moved, &kept).unwrap_or_else(|_| drop(fs::remove_dir_all(&moved)));
+    filled(&in_folder);
+    agent.signal("TERM");
+    assert!(agent.ended().success(), "{}", agent.stderr());
+    assert!(!file.exists() && !world.path(".token.lock").exists());
+    assert_eq!(fs::read_dir(&kept).unwrap().count(), 0);
 }
 
 #[test]
