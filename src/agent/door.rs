@@ -51,7 +51,8 @@ impl Door {
             "/token" => {
                 let (question, min_ttl) = self.question(request.uri().query().unwrap_or_default())?;
                 let asked = self.questions.find(&question).map_err(|_| Fault::Questions)?;
-                let token = asked.token(min_ttl, &*self.clock).await?;
+                let token = asked.token(min_ttl, &*self.clock).await;
+                let token = token.map_err(|error| Fault::NoToken { error, wait: asked.wait(self.clock.now()) })?;
                 Ok(self.token(&token, request.headers()))
             }
             "/status" => {

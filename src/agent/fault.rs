@@ -26,8 +26,14 @@ pub enum Fault {
     #[error("there are too many different questions")]
     Questions,
     /// There is none.
-    #[error(transparent)]
-    NoToken(#[from] Error),
+    #[error("{error}")]
+    NoToken {
+        /// Why.
+        #[source]
+        error: Error,
+        /// In how long the server is asked again, where that is known.
+        wait: Option<Duration>,
+    },
 }
 
 impl Fault {
@@ -39,7 +45,7 @@ impl Fault {
             Self::Path => "agent_path",
             Self::Parameters => "agent_parameters",
             Self::Questions => "agent_questions",
-            Self::NoToken(error) => Failed(error).reason(),
+            Self::NoToken { error, .. } => Failed(error).reason(),
         }
     }
 
@@ -48,26 +54,28 @@ impl Fault {
             Self::Caller => StatusCode::FORBIDDEN,
             Self::Path => StatusCode::NOT_FOUND,
             Self::Parameters => StatusCode::BAD_REQUEST,
-            Self::Questions | Self::NoToken(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Questions | Self::NoToken { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// The id under which the server has logged it.
     pub(super) fn request_id(&self) -> Option<&str> {
         match self {
-            Self::NoToken(error) => error.request_id(),
+            Self::NoToken { error, .. } => error.request_id(),
             _ => None,
         }
     }
 
-    /// When it may be worth asking again, in whole seconds.
+    /// When it may be worth asking again, in whole seconds: not before the server is asked.
     pub(super) fn retry_after(&self) -> Option<u64> {
         let asked = match self {
-            Self::NoToken(error) => error.retry_after().unwrap_or(if error.should_retry() { PASSING } else { LASTING }),
+            Self::NoToken { wait: Some(wait), .. } => *wait,
+            Self::NoToken { error, wait: None } if error.should_retry() => PASSING,
+            Self::NoToken { wait: None, .. } => LASTING,
             Self::Questions => LASTING,
             Self::Caller | Self::Path | Self::Parameters => return None,
         };
-        Some(asked.as_secs().max(1))
+        Some(asked.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX))
     }
 }
 

@@ -120,12 +120,16 @@ impl Questions {
         Ok(asked)
     }
 
-    /// Somebody says that the files have changed: this is what is in them.
+    /// Somebody says that the files have changed: this is what is in them. Nobody waits for the end of a pause after it.
     ///
     /// # Errors
     /// [`SetupFault`]; then nothing has changed for those that come after.
     pub fn rotate(&self, credential: &Credential) -> Result<(), SetupFault> {
-        self.all().iter().try_for_each(|asked| asked.source.rotate_credential(credential.clone()))
+        self.all().iter().try_for_each(|asked| {
+            asked.source.rotate_credential(credential.clone())?;
+            asked.source.retry_now();
+            Ok(())
+        })
     }
 
     fn others(&self) -> MutexGuard<'_, Vec<Arc<Asked>>> {
@@ -168,6 +172,13 @@ impl Asked {
         now < asked || now.since(asked) >= patience
     }
 
+    /// In how long the server is asked again, while it is left alone after a failure.
+    pub(super) fn wait(&self, now: Timestamp) -> Option<Duration> {
+        let status = self.source.status();
+        let next = status.retry_at.into_iter().chain(status.waiting.and_then(|waiting| waiting.retry_at)).min()?;
+        (now < next).then(|| next.since(now))
+    }
+
     /// Whoever wants tokens of a life that the server does not give must not have one made for each call.
     fn may_ask_early(&self, now: Timestamp) -> bool {
         let mut times = self.times();
@@ -180,5 +191,48 @@ impl Asked {
 
     fn times(&self) -> MutexGuard<'_, Times> {
         self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use certbind_client::{AssertionKey, AssertionKeyFile};
+    use certbind_proto::entropy::SeededEntropy;
+    use certbind_proto::jws::{Algorithm, SigningKey};
+    use certbind_proto::time::FixedClock;
+
+    use super::*;
+    use crate::agent::fault::Fault;
+
+    #[tokio::test]
+    async fn rfc9110_10_2_3_a_pause_is_told_and_ends_when_somebody_says_that_the_files_have_changed() {
+        let now = Timestamp::from_unix(1_795_305_600);
+        let key = AssertionKey::new(SigningKey::generate(Algorithm::Es256).unwrap(), None);
+        let credential = Credential::PrivateKeyJwt { certificate: None, key };
+        let key = AssertionKeyFile { algorithm: None, kid: None, path: "/nowhere".into() };
+        let files = CredentialFiles::PrivateKeyJwt { certificate: None, key };
+        // Its addresses are private, so nobody is asked.
+        let settings = Settings::new("https://127.0.0.1:1", "billing", credential.clone(), Vec::new());
+        let (clock, entropy) = (Arc::new(FixedClock::at(now)), Arc::new(SeededEntropy::new(1)));
+        let questions = Questions::new(settings, files, clock.clone(), entropy).unwrap();
+        let asked = questions.first();
+        assert_eq!(asked.wait(now), None);
+        let mut told = Vec::new();
+        for _ in 0..6 {
+            let error = asked.source.token().await.unwrap_err();
+            let wait = asked.wait(now).unwrap();
+            let seconds = Fault::NoToken { error, wait: Some(wait) }.retry_after().unwrap();
+            assert!(
+                wait <= Duration::from_secs(seconds) && Duration::from_secs(seconds) < wait + Duration::from_secs(1)
+            );
+            told.push(seconds);
+            clock.advance(wait);
+            assert_eq!(asked.wait(clock.now()), None);
+        }
+        assert!(told[5] > 4 * told[0], "{told:?}");
+        asked.source.token().await.unwrap_err();
+        assert!(asked.wait(clock.now()).is_some());
+        questions.rotate(&credential).unwrap();
+        assert_eq!(asked.wait(clock.now()), None);
     }
 }
