@@ -86,9 +86,6 @@ impl CredentialFiles {
     }
 
     fn read(&self) -> Result<Credential, CredentialFault> {
-        for path in self.paths() {
-            check_regular(path)?;
-        }
         match self {
             Self::Certificate(certificate) => certificate.read().map(Credential::Certificate),
             Self::PrivateKeyJwt { certificate, key } => {
@@ -146,13 +143,6 @@ fn system_mark(metadata: &fs::Metadata) -> SystemMark {
     metadata.modified().ok()
 }
 
-/// A pipe or a device would be read for ever, or once only.
-fn check_regular(path: &Path) -> Result<(), CredentialFault> {
-    let metadata = fs::metadata(path);
-    let metadata = metadata.map_err(|source| CredentialFault::Unreadable { path: path.to_owned(), source })?;
-    if metadata.is_file() { Ok(()) } else { Err(CredentialFault::NotAFile { path: path.to_owned() }) }
-}
-
 /// The whole file, if it has a size that certificates and keys have.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CredentialFault> {
     open(path).and_then(|file| read_all(path, file))
@@ -170,8 +160,25 @@ pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, CredentialFault> {
     read_all(path, file)
 }
 
+/// A pipe or a device would be read for ever, or once only. Of what was opened, as it may have been put there a moment ago; and
+/// opened without a wait, as for a pipe somebody else would have to come.
 fn open(path: &Path) -> Result<File, CredentialFault> {
-    File::open(path).map_err(|source| CredentialFault::Unreadable { path: path.to_owned(), source })
+    let failed = |source| CredentialFault::Unreadable { path: path.to_owned(), source };
+    let file = open_at_once(path).map_err(failed)?;
+    let is_file = file.metadata().map_err(failed)?.is_file();
+    if is_file { Ok(file) } else { Err(CredentialFault::NotAFile { path: path.to_owned() }) }
+}
+
+#[cfg(unix)]
+fn open_at_once(path: &Path) -> std::io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+#[cfg(not(unix))]
+fn open_at_once(path: &Path) -> std::io::Result<File> {
+    File::open(path)
 }
 
 fn read_all(path: &Path, file: File) -> Result<Vec<u8>, CredentialFault> {

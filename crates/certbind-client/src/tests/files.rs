@@ -109,6 +109,9 @@ fn files_that_are_gone_or_open_or_no_files_give_no_credential() {
     let pipe = std::process::Command::new("mkfifo").arg(folder.path(CHAIN)).status().expect("mkfifo");
     assert!(pipe.success());
     assert_eq!(loaded(&folder.files()), "NotAFile", "a pipe would be waited for");
+    // Also one that is put there at the moment of the opening: nothing looked before.
+    let opened = crate::files::read(&folder.path(CHAIN)).map(drop);
+    assert!(matches!(opened, Err(CredentialFault::NotAFile { .. })), "{opened:?}");
 }
 
 #[test]
