@@ -10,10 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use certbind_client::{
-    AssertionKey, AssertionKeyFile, CertificateFiles, ClientCertificate, Credential, CredentialFault, CredentialFiles,
-    Error, Settings, TokenSource,
-};
+use certbind_client::{AssertionKeyFile, CertificateFiles, Credential, CredentialFiles, Error, Settings, TokenSource};
 use certbind_https::AddressPolicy;
 use certbind_proto::assertion::{self, Build};
 use certbind_proto::entropy::{OsEntropy, unguessable_id};
@@ -119,7 +116,7 @@ pub(super) fn run(args: &TokenArgs, environment: &Environment, out: &mut dyn Wri
         writeln!(out, "{}", ask.fresh_assertion(&issuer, &client_id)?)?;
         return Ok(Exit::Done);
     }
-    let credential = read(&ask.files(environment)?)?;
+    let credential = ask.files(environment)?.load_once()?;
     let source = TokenSource::new(ask.settings(credential, environment)?, Arc::new(SystemClock), Arc::new(OsEntropy))?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -229,19 +226,6 @@ impl AskArgs {
         let Some(name) = &self.alg else { return Ok(None) };
         let unknown = || Misused(format!("--alg {name} is not an algorithm of this program"));
         Algorithm::parse(name).ok_or_else(unknown).map(Some)
-    }
-}
-
-/// The credential, read once: from a pipe as well, which nobody could follow.
-fn read(files: &CredentialFiles) -> Result<Credential, CredentialFault> {
-    let pair = |files: &CertificateFiles| ClientCertificate::from_files(&files.chain, &files.key);
-    match files {
-        CredentialFiles::Certificate(certificate) => pair(certificate).map(Credential::Certificate),
-        CredentialFiles::PrivateKeyJwt { certificate, key } => {
-            let certificate = certificate.as_ref().map(pair).transpose()?;
-            let key = AssertionKey::from_file(&key.path, key.algorithm, key.kid.as_deref())?;
-            Ok(Credential::PrivateKeyJwt { certificate, key })
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::files::{read, read_private};
+use crate::files::{Open, open, read, read_private};
 
 /// How the client authenticates.
 #[derive(Clone, Debug)]
@@ -153,7 +153,12 @@ impl ClientCertificate {
     /// # Errors
     /// As [`from_pem`](Self::from_pem), and when a file cannot be read or is open to others.
     pub fn from_files(chain: &Path, key: &Path) -> Result<Self, CredentialFault> {
-        Self::from_pem(&read(chain)?, &read_private(key)?)
+        Self::opened(chain, key, open)
+    }
+
+    /// The same from files that are opened so.
+    pub(crate) fn opened(chain: &Path, key: &Path, open: Open) -> Result<Self, CredentialFault> {
+        Self::from_pem(&read(chain, open)?, &read_private(key, open)?)
     }
 
     /// Certificate and key for a connection of one's own to the resource server.
@@ -201,7 +206,17 @@ impl AssertionKey {
     /// # Errors
     /// As [`from_pem`](Self::from_pem), and when the file cannot be read or is open to others.
     pub fn from_file(path: &Path, algorithm: Option<Algorithm>, kid: Option<&str>) -> Result<Self, CredentialFault> {
-        let pem = String::from_utf8(read_private(path)?).map_err(|_| CredentialFault::NoKey)?;
+        Self::opened(path, algorithm, kid, open)
+    }
+
+    /// The same from a file that is opened so.
+    pub(crate) fn opened(
+        path: &Path,
+        algorithm: Option<Algorithm>,
+        kid: Option<&str>,
+        open: Open,
+    ) -> Result<Self, CredentialFault> {
+        let pem = String::from_utf8(read_private(path, open)?).map_err(|_| CredentialFault::NoKey)?;
         Self::from_pem(&pem, algorithm, kid)
     }
 }
@@ -211,7 +226,7 @@ impl AssertionKey {
 /// # Errors
 /// [`CredentialFault::Unreadable`], [`CredentialFault::NoCertificate`].
 pub fn trusted_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialFault> {
-    certificates(&read(path)?)
+    certificates(&read(path, open)?)
 }
 
 /// What a server knows of a key for assertions.

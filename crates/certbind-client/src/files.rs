@@ -59,11 +59,20 @@ impl CredentialFiles {
         self.snapshot().map(|(credential, _)| credential)
     }
 
-    /// The same, with what the files were.
+    /// The credential as it is read once: from a pipe as well, which nobody could follow, and which is waited for. Waits on the
+    /// disk, so not for an async task.
+    ///
+    /// # Errors
+    /// [`CredentialFault`].
+    pub fn load_once(&self) -> Result<Credential, CredentialFault> {
+        self.read(open)
+    }
+
+    /// The same as [`load`](Self::load), with what the files were.
     pub(crate) fn snapshot(&self) -> Result<(Credential, Marks), CredentialFault> {
         for _ in 0..TRIES {
             let before = self.marks();
-            let credential = self.read();
+            let credential = self.read(open_regular);
             if self.marks() == before {
                 return credential.map(|credential| (credential, before));
             }
@@ -85,12 +94,12 @@ impl CredentialFiles {
         pair.chain(key.map(|key| key.path.as_path()))
     }
 
-    fn read(&self) -> Result<Credential, CredentialFault> {
+    fn read(&self, open: Open) -> Result<Credential, CredentialFault> {
         match self {
-            Self::Certificate(certificate) => certificate.read().map(Credential::Certificate),
+            Self::Certificate(certificate) => certificate.read(open).map(Credential::Certificate),
             Self::PrivateKeyJwt { certificate, key } => {
-                let certificate = certificate.as_ref().map(CertificateFiles::read).transpose()?;
-                let key = AssertionKey::from_file(&key.path, key.algorithm, key.kid.as_deref())?;
+                let certificate = certificate.as_ref().map(|certificate| certificate.read(open)).transpose()?;
+                let key = AssertionKey::opened(&key.path, key.algorithm, key.kid.as_deref(), open)?;
                 Ok(Credential::PrivateKeyJwt { certificate, key })
             }
         }
@@ -98,8 +107,8 @@ impl CredentialFiles {
 }
 
 impl CertificateFiles {
-    fn read(&self) -> Result<ClientCertificate, CredentialFault> {
-        ClientCertificate::from_files(&self.chain, &self.key)
+    fn read(&self, open: Open) -> Result<ClientCertificate, CredentialFault> {
+        ClientCertificate::opened(&self.chain, &self.key, open)
     }
 }
 
@@ -144,12 +153,12 @@ fn system_mark(metadata: &fs::Metadata) -> SystemMark {
 }
 
 /// The whole file, if it has a size that certificates and keys have.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CredentialFault> {
+pub(crate) fn read(path: &Path, open: Open) -> Result<Vec<u8>, CredentialFault> {
     open(path).and_then(|file| read_all(path, file))
 }
 
 /// The same for a private key. A group may share a key, the world may not.
-pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, CredentialFault> {
+pub(crate) fn read_private(path: &Path, open: Open) -> Result<Vec<u8>, CredentialFault> {
     let file = open(path)?;
     // Of what was opened, not of what lies at the path meanwhile.
     let metadata = file.metadata();
@@ -160,9 +169,17 @@ pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, CredentialFault> {
     read_all(path, file)
 }
 
+/// How a file is opened.
+pub(crate) type Open = fn(&Path) -> Result<File, CredentialFault>;
+
+/// Whatever it is.
+pub(crate) fn open(path: &Path) -> Result<File, CredentialFault> {
+    File::open(path).map_err(|source| CredentialFault::Unreadable { path: path.to_owned(), source })
+}
+
 /// A pipe or a device would be read for ever, or once only. Of what was opened, as it may have been put there a moment ago; and
 /// opened without a wait, as for a pipe somebody else would have to come.
-fn open(path: &Path) -> Result<File, CredentialFault> {
+pub(crate) fn open_regular(path: &Path) -> Result<File, CredentialFault> {
     let failed = |source| CredentialFault::Unreadable { path: path.to_owned(), source };
     let file = open_at_once(path).map_err(failed)?;
     let is_file = file.metadata().map_err(failed)?.is_file();

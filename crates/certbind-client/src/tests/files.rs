@@ -110,8 +110,18 @@ fn files_that_are_gone_or_open_or_no_files_give_no_credential() {
     assert!(pipe.success());
     assert_eq!(loaded(&folder.files()), "NotAFile", "a pipe would be waited for");
     // Also one that is put there at the moment of the opening: nothing looked before.
-    let opened = crate::files::read(&folder.path(CHAIN)).map(drop);
+    let opened = crate::files::read(&folder.path(CHAIN), crate::files::open_regular).map(drop);
     assert!(matches!(opened, Err(CredentialFault::NotAFile { .. })), "{opened:?}");
+    // It can be read once, by whoever waits for what comes.
+    let chain = good();
+    let writer = std::thread::spawn({
+        let (from, to) = (chain.path(CHAIN), folder.path(CHAIN));
+        move || fs::write(to, fs::read(from).expect("a chain")).expect("written")
+    });
+    fs::copy(chain.path(KEY), folder.path(KEY)).expect("its key");
+    let once = folder.files().load_once().expect("a credential");
+    writer.join().expect("the writer");
+    assert_eq!(once.certificate().map(|shown| shown.thumbprint().to_string()), Some(thumbprint(&identity)));
 }
 
 #[test]
