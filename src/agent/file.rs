@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use certbind_client::AccessToken;
+use certbind_proto::bearer::is_b64token;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
@@ -142,8 +143,8 @@ fn is_token_of_ours(path: &Path, there: &fs::Metadata) -> io::Result<bool> {
     if !is_private || there.len() > MAX_BYTES {
         return Ok(false);
     }
-    let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
-    Ok(Zeroizing::new(fs::read(path)?).iter().all(is_of_token))
+    let bytes = Zeroizing::new(fs::read(path)?);
+    Ok(bytes.is_empty() || std::str::from_utf8(&bytes).is_ok_and(is_b64token))
 }
 
 fn folder_of(path: &Path) -> &Path {

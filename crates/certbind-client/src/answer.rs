@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use certbind_proto::bearer::is_b64token;
 use certbind_proto::error::ErrorCode;
 use certbind_proto::json;
 use certbind_proto::response::{ErrorResponse, TOKEN_TYPE, TokenResponse, is_description};
@@ -57,7 +58,7 @@ fn granted(body: &[u8]) -> Result<Grant, AnswerFault> {
     if !response.token_type.eq_ignore_ascii_case(TOKEN_TYPE) {
         return Err(AnswerFault::TokenType);
     }
-    if !is_token68(&response.access_token) {
+    if !is_b64token(&response.access_token) {
         return Err(AnswerFault::TokenCharacters);
     }
     if response.expires_in == Some(0) {
@@ -112,12 +113,6 @@ fn request_id(headers: &HeaderMap) -> Option<String> {
 /// Text of a peer that may stand in a log and on a terminal: no control characters, no flood.
 fn printable(text: &str) -> Option<String> {
     (!text.is_empty() && text.len() <= MAX_TEXT && is_description(text)).then(|| text.to_owned())
-}
-
-/// RFC 6750 §2.1, RFC 9110 §11.2: what an `Authorization` header can carry.
-fn is_token68(token: &str) -> bool {
-    let body = token.trim_end_matches('=');
-    !body.is_empty() && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
 }
 
 #[cfg(test)]

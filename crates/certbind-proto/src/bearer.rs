@@ -89,8 +89,10 @@ pub fn token<'a>(mut headers: impl Iterator<Item = &'a [u8]>) -> Result<&'a str,
     Ok(credentials)
 }
 
+/// Whether a header can carry it as a token (RFC 6750 §2.1; `token68` of RFC 9110 §11.2):
 /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
-fn is_b64token(text: &str) -> bool {
+#[must_use]
+pub fn is_b64token(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     !body.is_empty() && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
 }
