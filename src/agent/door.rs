@@ -67,29 +67,19 @@ impl Door {
     /// What is not said is as on the command line.
     fn question(&self, query: &str) -> Result<(Question, Duration), Fault> {
         let form = Form::parse(query.as_bytes()).map_err(|_| Fault::Parameters)?;
-        // Over again, so that a name that is not known stands out.
-        let mut known = Form::default();
-        let mut question = self.questions.first().question.clone();
-        let mut min_ttl = Duration::ZERO;
-        if let Some(scope) = form.get("scope") {
-            question.scope = scope.parse().map_err(|_| Fault::Parameters)?;
-            known = known.with("scope", scope);
-        }
-        if let Some(text) = form.get("min_ttl") {
-            min_ttl = parse_duration(text).map_err(|_| Fault::Parameters)?;
-            known = known.with("min_ttl", text);
-        }
-        if form.get("resource").is_some() {
-            question.resources.clear();
-        }
-        for resource in form.all("resource") {
-            question.resources.insert(resource.parse().map_err(|_| Fault::Parameters)?);
-            known = known.with("resource", resource);
-        }
-        if known.encode().len() != form.encode().len() {
+        if form.names().any(|name| !matches!(name, "min_ttl" | "resource" | "scope")) {
             return Err(Fault::Parameters);
         }
-        Ok((question, min_ttl))
+        let mut question = self.questions.first().question.clone();
+        if let Some(scope) = form.get("scope") {
+            question.scope = scope.parse().map_err(|_| Fault::Parameters)?;
+        }
+        if form.get("resource").is_some() {
+            let resources = form.all("resource").map(str::parse).collect::<Result<_, _>>();
+            question.resources = resources.map_err(|_| Fault::Parameters)?;
+        }
+        let min_ttl = form.get("min_ttl").map_or(Ok(Duration::ZERO), parse_duration);
+        Ok((question, min_ttl.map_err(|_| Fault::Parameters)?))
     }
 
     fn token(&self, token: &AccessToken, headers: &HeaderMap) -> Reply {
