@@ -240,7 +240,7 @@ impl Checker<'_> {
         let relayed = self.boolean("listen.certificate_relayed") == Some(true);
         let word =
             self.word("listen.certificate_from", |text| CERTIFICATE_FROM.iter().copied().find(|own| *own == text))?;
-        let Some(format) = Format::ALL.into_iter().find(|format| format.as_str() == word) else {
+        let Some(format) = Format::named(word) else {
             if mode.is_some_and(|mode| mode != GuardMode::ExtAuthz) {
                 self.complain("listen.certificate_from", Fault::NeedsOther { other: "listen.mode = \"ext-authz\"" });
             }
@@ -373,7 +373,8 @@ fn is_method(text: &str) -> bool {
 /// How often an issuer renews its list when nothing happens, with room for the way.
 const ISSUER_RENEWS: Duration = Duration::from_secs(90);
 
-const CERTIFICATE_FROM: &[&str] = &["alb", "envoy", "haproxy", "nginx", "rfc9440", "traefik", "xfcc"];
+/// What `listen.certificate_from` of a guard may be.
+pub const CERTIFICATE_FROM: &[&str] = &["alb", "envoy", "haproxy", "nginx", "rfc9440", "traefik", "xfcc"];
 
 /// The configuration of the guard.
 pub static GUARD: Schema =

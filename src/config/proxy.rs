@@ -70,8 +70,7 @@ pub(super) const TABLE: &str = "listen.proxy";
 impl Checker<'_> {
     pub(super) fn behind_proxy(&mut self, issuer: Option<&Issuer>) -> Option<BehindProxy> {
         let public_url = self.public_url("listen.proxy.public_url", issuer);
-        let named = |word: &str| Format::ALL.into_iter().find(|format| format.as_str() == word);
-        let format = self.word("listen.proxy.certificate_from", named);
+        let format = self.word("listen.proxy.certificate_from", Format::named);
         let forwarding = format.and_then(|format| self.forwarding("listen.proxy.certificate_header", format));
         let listen = self.proxy_listener(TABLE);
         if let Some(ProxyListener::Unix { path, .. }) = &listen {

@@ -58,6 +58,12 @@ impl Format {
         }
     }
 
+    /// The format of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.as_str() == name)
+    }
+
     /// The header, in lower case: where the proxy has no name of its own, the one that its users have settled on.
     #[must_use]
     pub const fn header(self) -> &'static str {

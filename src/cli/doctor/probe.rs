@@ -13,6 +13,7 @@ use certbind_devpki::{Identity, LeafSpec, Validity};
 use certbind_proto::forwarded::{Format, known_headers};
 use certbind_proto::time::{Clock as _, SystemClock};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use hyper::StatusCode;
 use hyper::header::HeaderName;
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use super::super::admin_api::AdminArgs;
 use super::super::config::Output;
 use super::super::{Exit, Misused, print};
-use crate::config::Environment;
+use crate::config::{CERTIFICATE_FROM, Environment};
 
 mod asked;
 mod verdict;
@@ -40,7 +41,7 @@ pub(super) struct ProbeArgs {
     #[arg(long, value_name = "NAME", requires = "probe")]
     header: Vec<String>,
     /// The format that the guard believes; its answers alone do not tell
-    #[arg(long, value_name = "FORMAT", requires = "probe", value_parser = ["alb", "envoy", "haproxy", "nginx", "rfc9440", "traefik", "xfcc"])]
+    #[arg(long, value_name = "FORMAT", requires = "probe", value_parser = PossibleValuesParser::new(CERTIFICATE_FROM))]
     certificate_from: Option<String>,
     /// A token that the guard refuses and a gateway before it takes, such as one bound to another certificate; - is stdin
     #[arg(long, value_name = "FILE", requires = "probe")]

@@ -150,8 +150,7 @@ impl Judge<'_> {
     }
 
     fn format(&self) -> Option<Format> {
-        let from = self.certificate_from?;
-        Format::ALL.into_iter().find(|format| format.as_str() == from)
+        Format::named(self.certificate_from?)
     }
 
     /// How a certificate is written into this header, or would be into one that is alike.
