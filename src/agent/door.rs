@@ -41,7 +41,7 @@ impl Service for Door {
 
 impl Door {
     async fn answer(&self, request: &Request<Incoming>, connection: &ConnInfo) -> Result<Reply, Fault> {
-        if !connection.process.is_some_and(|process| process.uid == 0 || self.users.contains(&process.uid)) {
+        if !connection.process.is_some_and(|process| process.is_of(&self.users)) {
             return Err(Fault::Caller);
         }
         if request.method() != Method::GET {

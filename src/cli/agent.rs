@@ -153,7 +153,6 @@ impl Running {
     fn listen(&mut self, path: &std::path::Path, users: Vec<u32>) -> anyhow::Result<()> {
         let others = if users.is_empty() { Others::KeptOut } else { Others::LetIn };
         let listener = Listener::bind_unix_for(path, others).context("--socket")?.expecting(&users);
-        let users = listener.uid().into_iter().chain(users).collect();
         let settings = net::Settings {
             name: "agent".into(),
             transport: Transport::Plain,
@@ -161,6 +160,7 @@ impl Running {
             limits: Arc::new(ArcSwap::from_pointee(net::Limits { drain: DRAIN, ..net::Limits::default() })),
             observer: Arc::new(()),
         };
+        let users = listener.expected().to_vec();
         let door = Door { questions: Arc::clone(&self.questions), users, clock: Arc::new(SystemClock) };
         self.listener.spawn(listener.serve(settings, Arc::new(door), self.stop.subscribe()));
         Ok(())

@@ -345,7 +345,7 @@ fn front(config: &GuardConfig, files: ProxyFiles, environment: &Environment) -> 
         (ProxyListener::Unix { path, .. }, ProxyFiles::Users(users)) => {
             let listener = Listener::bind_unix_for(path, Others::LetIn).context("the guard has no socket")?;
             let listener = listener.expecting(&users);
-            let caller = proxies::users(&listener, &users);
+            let caller = proxies::users(&listener);
             let transport = if config.mode == GuardMode::ExtAuthz { Transport::PlainHttp2 } else { Transport::Plain };
             Ok(Front { listener, caller, transport, look: Box::new(|| {}) })
         }

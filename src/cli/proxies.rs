@@ -9,9 +9,9 @@ use crate::config::ProxyTls;
 use crate::net::{Listener, tls};
 use crate::proxy::Caller;
 
-/// Whoever is one of these users, or ours, over this socket.
-pub(super) fn users(listener: &Listener, users: &[u32]) -> Caller {
-    Caller::Users(listener.uid().into_iter().chain(users.iter().copied()).collect())
+/// Whoever is expected at this socket.
+pub(super) fn users(listener: &Listener) -> Caller {
+    Caller::Users(listener.expected().to_vec())
 }
 
 /// Whoever has a certificate with one of the names, for which this group vouches.

@@ -157,6 +157,12 @@ impl Listener {
         Self { expected: Some(expected), ..self }
     }
 
+    /// The users who are expected, root left out; nobody where nobody was named.
+    #[must_use]
+    pub fn expected(&self) -> &[u32] {
+        self.expected.as_deref().unwrap_or_default()
+    }
+
     /// The user whose Unix socket it is; that of this process.
     #[must_use]
     pub const fn uid(&self) -> Option<u32> {
@@ -269,8 +275,7 @@ impl Rooms {
 
     fn is_stranger(&self, accepted: &Accepted) -> bool {
         let Accepted::Unix(_, process) = accepted else { return false };
-        let expected = self.expected.as_ref();
-        process.uid != 0 && expected.is_some_and(|expected| !expected.contains(&process.uid))
+        self.expected.as_ref().is_some_and(|expected| !process.is_of(expected))
     }
 
     fn tell(&mut self, listener: &str, accepted: &Accepted) {

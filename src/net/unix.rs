@@ -21,6 +21,14 @@ pub struct Process {
     pub pid: Option<i32>,
 }
 
+impl Process {
+    /// Whether it is root's, or of one of these users.
+    #[must_use]
+    pub fn is_of(self, users: &[u32]) -> bool {
+        self.uid == 0 || users.contains(&self.uid)
+    }
+}
+
 /// Whether other users reach a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {

@@ -74,7 +74,7 @@ impl Caller {
     pub fn check(&self, connection: &ConnInfo, now: Timestamp) -> Result<Named<'_>, CallerFault> {
         match self {
             Self::Users(users) => match connection.process {
-                Some(process) if process.uid == 0 || users.contains(&process.uid) => Ok(Named::User(process.uid)),
+                Some(process) if process.is_of(users) => Ok(Named::User(process.uid)),
                 Some(_) | None => Err(CallerFault::Other),
             },
             Self::Certificate { trust, allow } => {

@@ -51,11 +51,11 @@ impl Server {
             (ProxyListener::Unix { path, .. }, _) => {
                 let (live, users) = (Arc::clone(&self.reloader.live), self.reloader.proxies.users.clone());
                 let (key, path) = ("listen.proxy.address", path.clone());
-                let socket = Socket { key, path, others: Others::LetIn, users: users.clone() };
+                let socket = Socket { key, path, others: Others::LetIn, users };
                 let settings = self.settings_for_proxies(Transport::Plain);
                 let own = own.clone();
                 self.serve_socket(socket, settings, move |listener| {
-                    service(Arc::clone(&live), &own, proxies::users(listener, &users))
+                    service(Arc::clone(&live), &own, proxies::users(listener))
                 })
             }
             (ProxyListener::Tls(tls), listener) => {
