@@ -11,7 +11,7 @@ use certbind_proto::bearer::is_b64token;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
-use super::place::{Lock, is_closed};
+use super::place::{Lock, identity, is_closed};
 
 /// No token is longer.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -88,7 +88,7 @@ impl TokenFile {
     /// Has no token in it any more: it is gone.
     pub(super) fn withdraw(&mut self) {
         let Some(held) = self.held.take() else { return };
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == held.identity) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|there| identity(&there) == held.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -126,14 +126,12 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<(u64, u64)>
     // Whatever the umask.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
-    let metadata = file.metadata()?;
-    Ok((metadata.dev(), metadata.ino()))
+    Ok(identity(&file.metadata()?))
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {
-    let identity = |there: fs::Metadata| (there.dev(), there.ino());
-    let (one, other) = (fs::metadata(one).map(identity), fs::metadata(other).map(identity));
-    matches!((one, other), (Ok(one), Ok(other)) if one == other)
+    let (one, other) = (fs::metadata(one), fs::metadata(other));
+    one.is_ok_and(|one| other.is_ok_and(|other| identity(&one) == identity(&other)))
 }
 
 /// Whether an earlier process may have left it: by its mode, and by what a token is made of (RFC 6750 §2.1). So is what
