@@ -12,13 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use certbind_client::{AccessToken, Identity};
+use certbind_proto::pem;
 use certbind_proto::time::Timestamp;
 use rustix::process::geteuid;
 use rustls_pki_types::PrivateKeyDer;
-use zeroize::Zeroizing;
 
 use super::file::write_private;
 use super::place::Place;
@@ -238,33 +236,16 @@ fn make(snapshot: &Path, token: &AccessToken, identity: &Identity) -> io::Result
     DirBuilder::new().mode(0o700).create(snapshot)?;
     // Whatever the umask.
     fs::set_permissions(snapshot, Permissions::from_mode(0o700))?;
-    let chain: String = identity.chain.iter().map(|der| pem("CERTIFICATE", der).to_string()).collect();
+    let chain: String = identity.chain.iter().map(|der| pem::write("CERTIFICATE", der).to_string()).collect();
     let key = match &identity.key {
-        PrivateKeyDer::Pkcs1(key) => pem("RSA PRIVATE KEY", key.secret_pkcs1_der()),
-        PrivateKeyDer::Sec1(key) => pem("EC PRIVATE KEY", key.secret_sec1_der()),
-        key => pem("PRIVATE KEY", key.secret_der()),
+        PrivateKeyDer::Pkcs1(key) => pem::write("RSA PRIVATE KEY", key.secret_pkcs1_der()),
+        PrivateKeyDer::Sec1(key) => pem::write("EC PRIVATE KEY", key.secret_sec1_der()),
+        key => pem::write("PRIVATE KEY", key.secret_der()),
     };
     for (name, bytes) in NAMES.iter().zip([token.as_str().as_bytes(), chain.as_bytes(), key.as_bytes()]) {
         write_private(&snapshot.join(name), bytes)?;
     }
     Ok(())
-}
-
-/// RFC 7468 §2.
-fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
-    const LINE: usize = 64;
-    let text = Zeroizing::new(STANDARD.encode(der));
-    let mut pem = Zeroizing::new(String::with_capacity(text.len() + text.len() / LINE + 2 * label.len() + 40));
-    pem.push_str(&format!("-----BEGIN {label}-----\n"));
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(LINE));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = after;
-    }
-    pem.push_str(&format!("-----END {label}-----\n"));
-    pem
 }
 
 /// With the files that we write into it. Something else in it stays, and so does the snapshot.

@@ -11,8 +11,6 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::{TbsCertificate, X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser as _;
@@ -21,6 +19,7 @@ pub use facts::{Criticality, Curve, ExtendedKeyUsage, Extension, KeyUsage, Publi
 
 use crate::der::{self, NotDer, Tlv};
 use crate::dn::Dn;
+use crate::pem;
 use crate::thumbprint::Thumbprint;
 use crate::time::Timestamp;
 use facts::Extensions;
@@ -133,13 +132,7 @@ impl Certificate {
     /// The certificate as PEM (RFC 7468 §5).
     #[must_use]
     pub fn to_pem(&self) -> String {
-        let text = STANDARD.encode(&self.der);
-        let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-        for line in text.as_bytes().chunks(64) {
-            pem.extend(line.iter().map(|byte| char::from(*byte)));
-            pem.push('\n');
-        }
-        pem + "-----END CERTIFICATE-----\n"
+        pem::write("CERTIFICATE", &self.der).to_string()
     }
 
     /// `x5t#S256` (RFC 8705 §3.1).

@@ -25,6 +25,7 @@ pub mod jwk;
 pub mod jws;
 pub mod kept_keys;
 pub mod metadata;
+pub mod pem;
 pub mod request;
 pub mod resource;
 pub mod resource_metadata;
