@@ -41,6 +41,12 @@ pub enum Fault {
     TooOld,
 }
 
+/// What a challenge says of a token that is not good, whatever is wrong with it.
+pub const NOT_GOOD: &str = "The access token is not good here.";
+
+/// What it says of one that has too little scope.
+pub const NOT_ALLOWED: &str = "The access token does not allow this.";
+
 /// Every name that [`Denied::reason`] can give, in alphabetical order.
 pub const REASONS: [&str; 23] = [
     "alg_not_allowed",
@@ -116,14 +122,14 @@ impl Denied {
             // The fault is on this side: a challenge would make clients throw good tokens away.
             Some(ErrorCode::TemporarilyUnavailable) => (503, None),
             Some(code @ ErrorCode::InsufficientScope) => {
-                let challenge = challenge.error(code, "The access token does not allow this.");
+                let challenge = challenge.error(code, NOT_ALLOWED);
                 (code.status(), Some(challenge.scope(demanded)))
             }
             Some(code @ ErrorCode::InvalidRequest) => {
                 let challenge = challenge.error(code, "One access token belongs into one Authorization header.");
                 (code.status(), Some(challenge))
             }
-            Some(code) => (code.status(), Some(challenge.error(code, "The access token is not good here."))),
+            Some(code) => (code.status(), Some(challenge.error(code, NOT_GOOD))),
         };
         Self { fault, status, challenge: challenge.map(|challenge| challenge.to_string()) }
     }

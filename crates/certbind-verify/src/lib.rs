@@ -63,7 +63,7 @@ pub use certbind_proto::scope::Scope;
 pub use certbind_proto::thumbprint::Thumbprint;
 pub use certbind_proto::time::{Clock, SystemClock, Timestamp};
 pub use demand::Demand;
-pub use denied::{Denied, Fault, REASONS};
+pub use denied::{Denied, Fault, NOT_ALLOWED, NOT_GOOD, REASONS};
 pub use keys::Keys;
 pub use memory::Memory;
 pub use revocations::{ListRefused, Policy, Revocations, Taken, WhenStale};

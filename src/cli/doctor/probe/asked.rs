@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use certbind_https::{FetchError, Fetcher};
+use certbind_verify::{NOT_ALLOWED, NOT_GOOD};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde_json::Value;
@@ -18,9 +19,6 @@ const MOST_WAITS: usize = 30;
 
 /// A token that no issuer made. What is said of it shows who judges tokens there.
 const NO_TOKEN: &str = "certbind-probe";
-
-/// What `certbind-verify` says of a token, in its challenges.
-const OF_TOKENS: [&str; 2] = ["The access token is not good here.", "The access token does not allow this."];
 
 /// A header that the guard refuses for its name, with 403 and no challenge, before it looks at anything else.
 const CONTROL: HeaderName = HeaderName::from_static("x-http-method-override");
@@ -94,7 +92,7 @@ impl Target {
     fn is_plain(&self, told: &Told) -> bool {
         match self {
             Self::Token(_) => told.error == "invalid_client" && told.description == NOT_AUTHENTICATED,
-            Self::Resource(..) => OF_TOKENS.iter().any(|words| told.challenge.contains(words)),
+            Self::Resource(..) => [NOT_GOOD, NOT_ALLOWED].iter().any(|words| told.challenge.contains(words)),
         }
     }
 
