@@ -175,15 +175,10 @@ impl Reach {
         environment: &Environment,
     ) -> anyhow::Result<(Fetcher, Fetcher)> {
         let variable = Variables(environment);
-        let path = |own: &Option<PathBuf>, name| own.clone().or_else(|| variable.or(None, name).map(PathBuf::from));
-        let roots = match path(&self.ca, "CERTBIND_CA") {
-            Some(path) => certbind_client::trusted_authorities(&path)?,
-            None => rustls_native_certs::load_native_certs().certs,
-        };
-        let own = match (path(&self.cert, "CERTBIND_CERT"), path(&self.key, "CERTBIND_KEY")) {
-            (Some(cert), Some(key)) => identity(&cert, &key)?,
-            (None, None) => other,
-            _ => return Err(Misused("--cert and --key go together".to_owned()).into()),
+        let roots = variable.authorities(self.ca.as_ref())?;
+        let own = match variable.pair(self.cert.as_ref(), self.key.as_ref())? {
+            Some((cert, key)) => identity(&cert, &key)?,
+            None => other,
         };
         let timeout = Duration::from_secs(self.timeout);
         let limits = Limits { connect: timeout, total: timeout, ..Limits::default() };
@@ -209,15 +204,9 @@ impl Reach {
         if !server.starts_with("https://") {
             return Err(Misused(format!("--server is unix:PATH or https://HOST:PORT, not {server}")).into());
         }
-        let path = |own: &Option<PathBuf>, name| own.clone().or_else(|| variable.or(None, name).map(PathBuf::from));
-        let roots = match path(&self.ca, "CERTBIND_CA") {
-            Some(path) => certbind_client::trusted_authorities(&path)?,
-            None => rustls_native_certs::load_native_certs().certs,
-        };
-        let missing = |what: &str| Misused(what.to_owned());
-        let cert = path(&self.cert, "CERTBIND_CERT")
-            .ok_or_else(|| missing("the admin API asks for a certificate: --cert and --key"))?;
-        let key = path(&self.key, "CERTBIND_KEY").ok_or_else(|| missing("--cert and --key go together"))?;
+        let roots = variable.authorities(self.ca.as_ref())?;
+        let missing = || Misused("the admin API asks for a certificate: --cert and --key".to_owned());
+        let (cert, key) = variable.pair(self.cert.as_ref(), self.key.as_ref())?.ok_or_else(missing)?;
         let tls = certbind_https::client_config(&roots, Some(identity(&cert, &key)?))?;
         let limits = Limits { connect: timeout, max_bytes: MAX_ANSWER, total: timeout };
         let fetcher = Fetcher::new(Arc::new(tls), AddressPolicy::AllowPrivate, limits);

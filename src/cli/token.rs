@@ -86,12 +86,6 @@ pub(super) struct ServerArgs {
     pub timeout: u64,
 }
 
-impl ServerArgs {
-    fn named_ca(&self, environment: &Environment) -> Option<PathBuf> {
-        self.ca.clone().or_else(|| Variables(environment).or(None, "CERTBIND_CA").map(PathBuf::from))
-    }
-}
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
     /// The token alone.
@@ -177,7 +171,7 @@ impl AskArgs {
 
     /// The file of who may vouch for the server, when one is named.
     pub(super) fn ca(&self, environment: &Environment) -> Option<PathBuf> {
-        self.server.named_ca(environment)
+        Variables(environment).ca(self.server.ca.as_ref())
     }
 
     /// Where the credential is.
@@ -185,13 +179,8 @@ impl AskArgs {
     /// # Errors
     /// When nothing says so.
     pub(super) fn files(&self, environment: &Environment) -> Result<CredentialFiles, Misused> {
-        let variable = Variables(environment);
-        let path = |own: &Option<PathBuf>, name| own.clone().or_else(|| variable.or(None, name).map(PathBuf::from));
-        let certificate = match (path(&self.cert, "CERTBIND_CERT"), path(&self.key, "CERTBIND_KEY")) {
-            (Some(chain), Some(key)) => Some(CertificateFiles { chain, key }),
-            (None, None) => None,
-            _ => return Err(Misused("--cert and --key go together".to_owned())),
-        };
+        let certificate = Variables(environment).pair(self.cert.as_ref(), self.key.as_ref())?;
+        let certificate = certificate.map(|(chain, key)| CertificateFiles { chain, key });
         let Some(path) = self.assertion_key.clone() else {
             let missing = || Misused("give --cert and --key, or --assertion-key".to_owned());
             return Ok(CredentialFiles::Certificate(certificate.ok_or_else(missing)?));
@@ -242,10 +231,7 @@ pub(super) fn roots(
     args: &ServerArgs,
     environment: &Environment,
 ) -> anyhow::Result<Vec<rustls_pki_types::CertificateDer<'static>>> {
-    match args.named_ca(environment) {
-        Some(path) => Ok(certbind_client::trusted_authorities(&path)?),
-        None => Ok(rustls_native_certs::load_native_certs().certs),
-    }
+    Variables(environment).authorities(args.ca.as_ref())
 }
 
 /// Settings that may come from the environment.
@@ -254,5 +240,44 @@ pub(super) struct Variables<'a>(pub(super) &'a Environment);
 impl Variables<'_> {
     pub(super) fn or(&self, typed: Option<String>, name: &str) -> Option<String> {
         typed.or_else(|| self.0.get(name).and_then(|value| value.to_str()).map(str::to_owned))
+    }
+
+    /// A file.
+    pub(super) fn path(&self, typed: Option<&PathBuf>, name: &str) -> Option<PathBuf> {
+        typed.cloned().or_else(|| self.or(None, name).map(PathBuf::from))
+    }
+
+    /// A certificate and its key, both or neither.
+    ///
+    /// # Errors
+    /// One of the two.
+    pub(super) fn pair(
+        &self,
+        cert: Option<&PathBuf>,
+        key: Option<&PathBuf>,
+    ) -> Result<Option<(PathBuf, PathBuf)>, Misused> {
+        match (self.path(cert, "CERTBIND_CERT"), self.path(key, "CERTBIND_KEY")) {
+            (Some(cert), Some(key)) => Ok(Some((cert, key))),
+            (None, None) => Ok(None),
+            _ => Err(Misused("--cert and --key go together".to_owned())),
+        }
+    }
+
+    fn ca(&self, typed: Option<&PathBuf>) -> Option<PathBuf> {
+        self.path(typed, "CERTBIND_CA")
+    }
+
+    /// Who may vouch for a server: those of a file, or of the system where none is named.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn authorities(
+        &self,
+        typed: Option<&PathBuf>,
+    ) -> anyhow::Result<Vec<rustls_pki_types::CertificateDer<'static>>> {
+        match self.ca(typed) {
+            Some(path) => Ok(certbind_client::trusted_authorities(&path)?),
+            None => Ok(rustls_native_certs::load_native_certs().certs),
+        }
     }
 }
