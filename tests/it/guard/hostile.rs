@@ -9,8 +9,18 @@ use hyper::Version;
 use super::rig::{Ask, Rig};
 use crate::process::rig::PKI;
 
+/// All of it.
+pub(super) async fn nothing_hostile_passes(rig: &Rig, gateway: &str) {
+    nothing_forged_has_an_effect(rig, gateway).await;
+    nothing_is_read_in_two_ways(rig, gateway).await;
+    no_tunnel_is_opened(rig, gateway).await;
+    no_certificate_is_told(rig, gateway).await;
+    no_other_target_is_told(rig, gateway).await;
+    assert!(!is_resumed(rig.address), "{gateway}: a session goes on without its certificate");
+}
+
 /// Headers that forward a certificate of somebody else, or pass for what is said of the token, or take it off.
-pub(super) async fn nothing_forged_has_an_effect(rig: &Rig, gateway: &str) {
+async fn nothing_forged_has_an_effect(rig: &Rig, gateway: &str) {
     let (thief, none) = (Some(&PKI.thief.identity), None);
     for (name, value) in &forged(&PKI.billing.identity) {
         for who in [thief, none] {
@@ -41,7 +51,7 @@ pub(super) async fn nothing_forged_has_an_effect(rig: &Rig, gateway: &str) {
 }
 
 /// Two tokens, and paths.
-pub(super) async fn nothing_is_read_in_two_ways(rig: &Rig, gateway: &str) {
+async fn nothing_is_read_in_two_ways(rig: &Rig, gateway: &str) {
     let two = Ask { tokens: vec![rig.bound().await, rig.bound().await], ..Ask::good("") };
     let two = rig.ask(&two).await;
     assert!(matches!(two.status.as_u16(), 400 | 401), "{gateway}: two tokens: {}", two.status);
@@ -74,7 +84,7 @@ pub(super) async fn nothing_is_read_in_two_ways(rig: &Rig, gateway: &str) {
 }
 
 /// Another protocol than WebSocket, in which requests would come that nobody asks about. The service would go over to each.
-pub(super) async fn no_tunnel_is_opened(rig: &Rig, gateway: &str) {
+async fn no_tunnel_is_opened(rig: &Rig, gateway: &str) {
     for upgrades in [
         &["h2c"][..],
         &["foo"],
@@ -117,7 +127,7 @@ pub(super) fn upgrading<'r>(token: &str, upgrades: &[&'r str]) -> Ask<'r> {
 }
 
 /// Every name under which some proxy forwards a certificate or what it read there, and as those have it who take `_` or `.` for `-`.
-pub(super) async fn no_certificate_is_told(rig: &Rig, gateway: &str) {
+async fn no_certificate_is_told(rig: &Rig, gateway: &str) {
     for name in known_headers() {
         for name in [(*name).to_owned(), name.replace('-', "_"), name.replace('-', ".")] {
             is_not_told(rig, gateway, &name, "forged").await;
@@ -126,7 +136,7 @@ pub(super) async fn no_certificate_is_told(rig: &Rig, gateway: &str) {
 }
 
 /// Headers from which some frameworks take another path or method than those that were looked at.
-pub(super) async fn no_other_target_is_told(rig: &Rig, gateway: &str) {
+async fn no_other_target_is_told(rig: &Rig, gateway: &str) {
     for name in [
         "x-envoy-original-path",
         "x-forwarded-method",
@@ -183,7 +193,7 @@ fn forged(of: &Identity) -> Vec<(&'static str, String)> {
 }
 
 /// Whether a second connection goes on with the session of the first one, as openssl sees it.
-pub(super) fn is_resumed(address: std::net::SocketAddr) -> bool {
+fn is_resumed(address: std::net::SocketAddr) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let session = folder.path().join("session");
     let connect = |option: &str| {

@@ -8,13 +8,10 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use certbind_proto::jws::{Algorithm, SigningKey};
-use hyper::Version;
 use hyper::header::WWW_AUTHENTICATE;
 
-use super::hostile::{
-    is_resumed, no_certificate_is_told, no_other_target_is_told, no_tunnel_is_opened, nothing_forged_has_an_effect,
-    nothing_is_read_in_two_ways,
-};
+use super::gateways::own_certificate_opens;
+use super::hostile::nothing_hostile_passes;
 use super::rig::{Ask, Recipe, Rig, installed, packaged};
 use crate::documents::shell;
 use crate::house;
@@ -62,16 +59,7 @@ async fn verdicts(recipe: &Recipe) {
     let mut rig = Rig::alone(recipe, &[]).await;
     let gateway = recipe.folder;
     let (old, began) = (rig.bound().await, Instant::now());
-    for version in [Version::HTTP_2, Version::HTTP_11] {
-        let headers =
-            vec![("x-certbind-client", "admin"), ("x-certbind-scope", "everything"), ("x-certbind-sub", "root")];
-        let ask = Ask { version, headers, ..Ask::good(&rig.bound().await) };
-        let answer = rig.ask(&ask).await;
-        assert_eq!((answer.status.as_u16(), &*answer.text), (200, "the payments"), "{gateway} {version:?}");
-        for (name, value) in [("client", "billing"), ("scope", "payments:read"), ("sub", "billing")] {
-            assert_eq!(rig.service.header(&format!("x-certbind-{name}")), [value], "{gateway} {version:?}");
-        }
-    }
+    own_certificate_opens(&rig, gateway).await;
     let passed = rig.service.count();
     let (thief, token) = (Some(&PKI.thief.identity), rig.bound().await);
     let (signed, signature) = token.rsplit_once('.').unwrap();
@@ -99,12 +87,7 @@ async fn verdicts(recipe: &Recipe) {
     let answer = rig.ask(&Ask::good(rig.signed_otherwise().await.trim())).await;
     assert!(matches!(answer.status.as_u16(), 401 | 403), "{gateway}: the list of what is revoked: {}", answer.status);
     assert_eq!(rig.service.count(), passed, "{gateway}");
-    nothing_forged_has_an_effect(&rig, gateway).await;
-    nothing_is_read_in_two_ways(&rig, gateway).await;
-    no_tunnel_is_opened(&rig, gateway).await;
-    no_certificate_is_told(&rig, gateway).await;
-    no_other_target_is_told(&rig, gateway).await;
-    assert!(!is_resumed(rig.address), "{gateway}: a session goes on without its certificate");
+    nothing_hostile_passes(&rig, gateway).await;
 
     tokio::time::sleep((began + Duration::from_secs(12)).saturating_duration_since(Instant::now())).await;
     assert_eq!(rig.ask(&Ask::good(&old)).await.status, 401, "{gateway}: expired");
