@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::house;
+use crate::support::finish::Finish as _;
 
 /// The lowest version of each crate in which the weaknesses that concern us are mended; only those in the lock file count.
 const LOWEST: &[(&str, &str)] = &[
@@ -41,8 +42,7 @@ fn what_is_banned_and_only_named_is_not_built() {
         let tree = Command::new(env!("CARGO"))
             .args(["tree", "--workspace", "--all-features", "--offline", "--locked", "--invert", name])
             .current_dir(house::root())
-            .output()
-            .unwrap();
+            .finish();
         assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
         assert_eq!(String::from_utf8_lossy(&tree.stdout), "", "{name} is built");
     }

@@ -16,6 +16,7 @@ use certbind_proto::jws::Algorithms;
 use certbind_proto::time::Timestamp;
 
 use crate::house;
+use crate::support::finish::Finish as _;
 
 const BY_HAND: &str = "## Five minutes by hand";
 
@@ -147,7 +148,7 @@ fn every_command_that_a_page_names_in_passing_exists() {
             let Some(arguments) = named.strip_prefix("certbind ") else { continue };
             let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase());
             let words: Vec<&str> = arguments.split_whitespace().take_while(is_word).collect();
-            let output = certbind().args(&words).arg("--help").output().unwrap();
+            let output = certbind().args(&words).arg("--help").finish();
             assert!(output.status.success(), "{page}: `{named}`");
         }
     }
@@ -260,7 +261,7 @@ fn certbind() -> Command {
 
 /// Runs a line as the README's reader does, with `certbind` on the path.
 pub(crate) fn shell(line: &str, folder: &Path) -> Output {
-    shell_command(line, folder).output().unwrap()
+    shell_command(line, folder).finish()
 }
 
 /// The same, not yet started.

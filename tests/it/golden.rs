@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::revocation::{api, asking, resource_servers, revoking};
 use crate::support::caller::raw;
+use crate::support::finish::Finish as _;
 use crate::support::setup::tls_client;
 use crate::support::{Answer, Ask, PKI, Rig, START, Setup, golden};
 
@@ -276,7 +277,7 @@ fn golden_help() {
 
 /// The help of a command, and of every command below it.
 fn show_help(seen: &mut String, command: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_certbind")).args(command).arg("--help").env_clear().output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_certbind")).args(command).arg("--help").env_clear().finish();
     assert!(output.status.success(), "{command:?}: {output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     writeln!(seen, "$ {}\n{}\n", [&["certbind"], command, &["--help"]].concat().join(" "), text.trim_end()).unwrap();

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use super::rig::{Running, SHORT, World, bound_to, content, mode, renewed, thumbprint, until};
 use crate::foreign::rig::{program, scripts};
 use crate::house;
+use crate::support::finish::Finish as _;
 
 const ROTATIONS: usize = 5;
 
@@ -39,7 +40,7 @@ fn started(command: &mut Command, world: &World) -> Child {
 
 /// How often a program did what it does, without a failure.
 fn count(child: Child) -> u32 {
-    let output = child.wait_with_output().unwrap();
+    let output = child.finish();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }

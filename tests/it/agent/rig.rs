@@ -227,6 +227,10 @@ impl Asker {
     }
 
     pub(super) async fn get(&mut self, path: &str, accept: &str) -> Answer {
+        tokio::time::timeout(PATIENCE, self.answer(path, accept)).await.expect("no answer in time")
+    }
+
+    async fn answer(&mut self, path: &str, accept: &str) -> Answer {
         let request = Request::builder().uri(path).header("host", "agent").header("accept", accept);
         self.0.ready().await.unwrap();
         let (head, body) = self.0.send_request(request.body(Empty::new()).unwrap()).await.unwrap().into_parts();

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::process::client::{billing, client};
 use crate::process::rig::{Process, Site, output, within};
+use crate::support::finish::Finish as _;
 
 /// Whether the program is not here; then the test says so and ends.
 fn is_missing(program: &str) -> bool {
@@ -64,7 +65,7 @@ impl<'a> SClient<'a> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // A handshake that fails ends the program before it reads anything.
         let _ = child.stdin.take().unwrap().write_all(request.as_bytes());
-        let output = child.wait_with_output().unwrap();
+        let output = child.finish();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 }

@@ -8,6 +8,7 @@ use hyper::Version;
 
 use super::rig::{Ask, Rig};
 use crate::process::rig::PKI;
+use crate::support::finish::Finish as _;
 
 /// All of it.
 pub(super) async fn nothing_hostile_passes(rig: &Rig, gateway: &str) {
@@ -208,7 +209,7 @@ fn is_resumed(address: std::net::SocketAddr) -> bool {
             .spawn()
             .unwrap();
         std::io::Write::write_all(child.stdin.as_mut().unwrap(), request).unwrap();
-        String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned()
+        String::from_utf8_lossy(&child.finish().stdout).into_owned()
     };
     let first = connect("-sess_out");
     assert!(first.contains("CONNECTED"), "{first}");

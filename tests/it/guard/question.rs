@@ -11,6 +11,7 @@ use hyper::{Request, Version};
 use super::rig::{issuer, start_guard};
 use crate::process::client::{Connection, billing};
 use crate::process::rig::{PKI, Process, Site};
+use crate::support::finish::Finish as _;
 
 /// What Caddy would ask about `billing`'s payments.
 const QUESTION: [&str; 2] = ["X-Forwarded-Method: GET", "X-Forwarded-Uri: /payments"];
@@ -47,7 +48,7 @@ async fn rfc9440_4_whoever_is_not_the_proxy_is_not_believed_over_a_socket() {
             command.args(["--header", header]);
         }
         uid.map(|uid| command.uid(uid));
-        let output = command.arg("http://guard/verify").output().unwrap();
+        let output = command.arg("http://guard/verify").finish();
         String::from_utf8(output.stdout).unwrap()
     };
     let question = |more: &[&str]| {
@@ -83,7 +84,7 @@ async fn rfc9440_4_whoever_is_not_the_proxy_is_not_believed_over_a_socket() {
 }
 
 fn is_root() -> bool {
-    let output = Command::new("id").arg("-u").output().unwrap();
+    let output = Command::new("id").arg("-u").finish();
     output.stdout.trim_ascii() == b"0"
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::question::{forwarded, guard_file, token};
 use super::rig::{issuer, start_guard};
 use crate::process::rig::{Process, Site, within};
+use crate::support::finish::Finish as _;
 
 /// A guard, and what a proxy on its socket asks.
 struct Asked {
@@ -36,7 +37,7 @@ impl Asked {
         ] {
             command.args(["--header", &header]);
         }
-        let output = command.arg("http://guard/verify").output().unwrap();
+        let output = command.arg("http://guard/verify").finish();
         String::from_utf8(output.stdout).unwrap().parse().unwrap()
     }
 

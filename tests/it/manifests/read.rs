@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use crate::house;
+use crate::support::finish::Finish as _;
 
 /// Python's packages that have the schemas.
 const PACKAGES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/manifests-1");
@@ -24,7 +25,7 @@ pub(crate) static DOCUMENTS: LazyLock<Vec<Document>> = LazyLock::new(|| {
     let files = ["deploy/kubernetes", "deploy/istio"].iter().flat_map(|folder| house::files(folder));
     let files: Vec<String> = files.filter(|file| file.ends_with(".yaml")).collect();
     let script = house::root().join("tests/it/manifests/read.py");
-    let read = Command::new(python).arg(script).args(&files).current_dir(house::root()).output().unwrap();
+    let read = Command::new(python).arg(script).args(&files).current_dir(house::root()).finish();
     let said = String::from_utf8(read.stderr).unwrap();
     assert!(read.status.success(), "{said}");
     assert_eq!(said, "install.istio.io/v1alpha1 IstioOperator: syntax only\n");
@@ -38,7 +39,7 @@ pub(crate) static DOCUMENTS: LazyLock<Vec<Document>> = LazyLock::new(|| {
 /// A file of YAML, as JSON.
 pub(crate) fn as_json(file: &Path) -> Value {
     let script = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
-    let read = Command::new(Path::new(PACKAGES).join("bin/python")).args(["-c", script]).arg(file).output().unwrap();
+    let read = Command::new(Path::new(PACKAGES).join("bin/python")).args(["-c", script]).arg(file).finish();
     serde_json::from_slice(&read.stdout).unwrap()
 }
 

@@ -17,6 +17,8 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::rig::{Client, GET, PKI, Rig, exchange, read_to_close, validity, within};
 
+use crate::support::finish::Finish as _;
+
 fn issued(change: impl FnOnce(LeafSpec) -> LeafSpec) -> Identity {
     PKI.intermediate.leaf(&change(LeafSpec::client("test", validity()))).unwrap()
 }
@@ -307,6 +309,7 @@ async fn attack_42_and_48_a_hello_in_records_and_segments_of_one_byte() {
         let client = Client::of(&PKI.billing.identity);
         let mut session = ClientConnection::new(Arc::new(client.config), "localhost".try_into().unwrap()).unwrap();
         let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
 
         let mut hello = Vec::new();
@@ -355,7 +358,7 @@ fn openssl(rig: &Rig, arguments: &[&str], input: &'static str) -> impl Future<Ou
         }
         std::thread::sleep(std::time::Duration::from_millis(300));
         drop(stdin);
-        let output = child.wait_with_output().unwrap();
+        let output = child.finish();
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     });
     async { within(task).await.unwrap() }

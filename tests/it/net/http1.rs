@@ -130,6 +130,7 @@ async fn an_answer_leaves_in_one_write() {
         let config = std::sync::Arc::new(Client::anonymous().config);
         let mut session = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
         let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         session.complete_io(&mut stream).unwrap();
         session.writer().write_all(GET.as_bytes()).unwrap();
         session.write_tls(&mut stream).unwrap();

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
 use crate::support::PKI;
+use crate::support::finish::Finish as _;
 
 /// The longest wait for a database server.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -193,7 +194,7 @@ impl Cluster {
     fn run(&self, command: &[&str]) {
         let (name, arguments) = command.split_first().unwrap();
         let mut command = Command::new(program(name));
-        let output = as_other_user(command.args(arguments).current_dir(self.dir.path())).output().unwrap();
+        let output = as_other_user(command.args(arguments).current_dir(self.dir.path())).finish();
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -274,7 +275,7 @@ fn program(name: &str) -> PathBuf {
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let newest = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists()).max();
         newest.unwrap_or_else(|| {
-            let told = Command::new("pg_config").arg("--bindir").output().expect("PostgreSQL is installed");
+            let told = Command::new("pg_config").arg("--bindir").finish();
             Path::new(String::from_utf8_lossy(&told.stdout).trim()).to_owned()
         })
     });

@@ -12,6 +12,8 @@ use serde_json::Value;
 use super::client::{Answer, billing, client};
 use super::rig::{PKI, Process, Site, certbind, json_lines, output};
 
+use crate::support::finish::Finish as _;
+
 const LOG: &str = "audit.jsonl";
 
 fn audit(site: &Site, arguments: &[&str]) -> Command {
@@ -126,7 +128,7 @@ fn a_search_reads_standard_input_and_any_amount_in_little_memory() {
     let status = fs::read_to_string(format!("/proc/{}/status", search.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
     drop(stdin);
-    let found = search.wait_with_output().unwrap();
+    let found = search.finish();
     assert_eq!(String::from_utf8(found.stdout).unwrap(), needle);
     assert!(peak.parse::<u64>().unwrap() < 64 * 1024, "{peak} KiB for {} MiB", (LINES * needle.len()) >> 20);
 }

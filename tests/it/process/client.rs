@@ -45,7 +45,8 @@ pub(crate) async fn tls_under(
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+    let connector = TlsConnector::from(Arc::new(config));
+    within(connector.connect(ServerName::try_from("localhost").unwrap(), stream)).await
 }
 
 /// An HTTP connection over TLS; a clone speaks over the same one if it is HTTP/2.

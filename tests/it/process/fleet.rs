@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::client::{Answer, Asserter, Connection, billing, by_assertion};
 use super::rig::{PKI, Process, Site, json_lines, output, within};
 use crate::postgres::cluster::{self, Cluster, Database};
+use crate::support::finish::Finish as _;
 
 /// The longest wait for a refusal when the database is away (P3), and for its recovery.
 const PROMISE: Duration = Duration::from_secs(2);
@@ -233,7 +234,7 @@ fn attack_21_a_database_that_is_away_at_the_start_is_no_start() {
     let mut cluster = Cluster::start(&[]);
     let site = site(&cluster.database());
     cluster.stop("fast");
-    let output = site.serve().output().unwrap();
+    let output = site.serve().finish();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("cannot open the store in PostgreSQL"), "{said}");

@@ -24,6 +24,8 @@ use super::client::{Answer, Asserter, billing, by_assertion, client, tls};
 use super::rig::{ISSUER, PKI, Process, Site, within};
 use super::traffic::Load;
 
+use crate::support::finish::Finish as _;
+
 /// A socket as a service manager holds it.
 fn socket() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
@@ -61,7 +63,8 @@ async fn p6_what_waits_at_a_socket_that_was_handed_over_is_served_by_the_next_pr
 fn sd_listen_fds_a_socket_that_is_not_meant_refuses_the_start() {
     let site = Site::new();
     let refusal = |names: &str| {
-        let output = site.serve_on_socket(names).stdin(handed(&socket())).output().unwrap();
+        let mut refused = site.serve_on_socket(names);
+        let output = refused.stdin(handed(&socket())).stderr(Stdio::piped()).spawn().unwrap().finish();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(6), "{stderr}");
         stderr

@@ -24,6 +24,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::client::{Answer, Connection, billing};
+use crate::support::finish::Finish as _;
 use crate::support::happenings;
 
 /// The issuer of every server here. Its port is not the one that is listened on: nothing depends on it.
@@ -476,7 +477,7 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// Runs a command to its end and gives standard output, standard error and status.
 pub(crate) fn output(command: &mut Command) -> (String, String, ExitStatus) {
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    let output = command.finish();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (text(output.stdout), text(output.stderr), output.status)
 }

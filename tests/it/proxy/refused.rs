@@ -15,6 +15,7 @@ use serde_json::json;
 use super::rig::{Headers, NAME, PROXIES, PROXY, Rig, forwarded, hash_of, month};
 use crate::process::client::{Asserter, Connection, billing, by_assertion};
 use crate::process::rig::{PKI, certbind, output, within};
+use crate::support::finish::Finish as _;
 
 /// Its connection stays open, and counts for nothing from the next request on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,7 +184,7 @@ async fn rfc9440_4_whoever_is_not_the_proxy_is_refused_over_a_socket() {
         }
         command.args(["--data", "grant_type=client_credentials&client_id=ledger"]);
         uid.map(|uid| command.uid(uid));
-        let output = command.arg("http://certbind/oauth2/token").output().unwrap();
+        let output = command.arg("http://certbind/oauth2/token").finish();
         String::from_utf8(output.stdout).unwrap()
     };
     let answer = ask(None);
@@ -191,7 +192,7 @@ async fn rfc9440_4_whoever_is_not_the_proxy_is_refused_over_a_socket() {
     let (_, event) = rig.ask(&billing(), &vec![]).await;
     assert!(event["proxy"].as_str().unwrap().starts_with("uid:") && event["peer"] == event["proxy"], "{event}");
     // Only root can be somebody else.
-    if Command::new("id").arg("-u").output().unwrap().stdout.trim_ascii() == b"0" {
+    if Command::new("id").arg("-u").finish().stdout.trim_ascii() == b"0" {
         rig.site.open_to_all();
         let answer = ask(Some(65_533));
         assert!(answer.starts_with("HTTP/1.1 200"), "a user that is named: {answer}");

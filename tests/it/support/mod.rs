@@ -3,6 +3,7 @@
 mod ask;
 pub(crate) mod assertion;
 pub(crate) mod caller;
+pub(crate) mod finish;
 pub(crate) mod golden;
 mod jwks_server;
 pub(crate) mod rig;
