@@ -132,6 +132,13 @@ impl Questions {
         })
     }
 
+    /// Somebody says that the server may be well again: nobody waits for the end of a pause.
+    pub fn retry_now(&self) {
+        for asked in self.all() {
+            asked.source.retry_now();
+        }
+    }
+
     fn others(&self) -> MutexGuard<'_, Vec<Arc<Asked>>> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,7 +203,7 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
-    use certbind_client::{AssertionKey, AssertionKeyFile};
+    use certbind_client::{AssertionKey, AssertionKeyFile, Authorities};
     use certbind_proto::entropy::SeededEntropy;
     use certbind_proto::jws::{Algorithm, SigningKey};
     use certbind_proto::time::FixedClock;
@@ -211,8 +218,9 @@ mod tests {
         let credential = Credential::PrivateKeyJwt { certificate: None, key };
         let key = AssertionKeyFile { algorithm: None, kid: None, path: "/nowhere".into() };
         let files = CredentialFiles::PrivateKeyJwt { certificate: None, key };
+        let nobody = Authorities::new(&[]).unwrap();
         // Its addresses are private, so nobody is asked.
-        let settings = Settings::new("https://127.0.0.1:1", "billing", credential.clone(), Vec::new());
+        let settings = Settings::new("https://127.0.0.1:1", "billing", credential.clone(), nobody);
         let (clock, entropy) = (Arc::new(FixedClock::at(now)), Arc::new(SeededEntropy::new(1)));
         let questions = Questions::new(settings, files, clock.clone(), entropy).unwrap();
         let asked = questions.first();

@@ -183,7 +183,7 @@ impl Reach {
         let timeout = Duration::from_secs(self.timeout);
         let limits = Limits { connect: timeout, total: timeout, ..Limits::default() };
         let fetcher = |identity| -> anyhow::Result<Fetcher> {
-            let tls = certbind_https::client_config(&roots, identity)?;
+            let tls = roots.client_config(identity)?;
             Ok(Fetcher::new(Arc::new(tls), AddressPolicy::AllowPrivate, limits))
         };
         Ok((fetcher(None)?, fetcher(Some(own))?))
@@ -207,7 +207,7 @@ impl Reach {
         let roots = variable.authorities(self.ca.as_ref())?;
         let missing = || Misused("the admin API asks for a certificate: --cert and --key".to_owned());
         let (cert, key) = variable.pair(self.cert.as_ref(), self.key.as_ref())?.ok_or_else(missing)?;
-        let tls = certbind_https::client_config(&roots, Some(identity(&cert, &key)?))?;
+        let tls = roots.client_config(Some(identity(&cert, &key)?))?;
         let limits = Limits { connect: timeout, max_bytes: MAX_ANSWER, total: timeout };
         let fetcher = Fetcher::new(Arc::new(tls), AddressPolicy::AllowPrivate, limits);
         Ok(Transport::Tls { fetcher, base: server.trim_end_matches('/').to_owned() })

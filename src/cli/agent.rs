@@ -75,9 +75,13 @@ pub(super) fn run(args: &AgentArgs, environment: &Environment) -> anyhow::Result
     let outcome = runtime.block_on(async {
         let mut signals = Signals::heard()?;
         let settings = args.ask.settings(loaded(&files).await?, environment)?;
+        let roots = settings.roots.clone();
         let questions = Questions::new(settings, files.clone(), Arc::new(SystemClock), Arc::new(OsEntropy))?;
+        let questions = Arc::new(questions);
         let outputs = args.outputs.outputs(&args.ask.read(&files, environment))?;
-        let running = Running::start(args, Arc::new(questions), outputs, users, hook)?;
+        let all = Arc::clone(&questions);
+        let _authorities = args.ask.follow_authorities(roots, environment, move || all.retry_now());
+        let running = Running::start(args, questions, outputs, users, hook)?;
         while signals.next().await == Told::Reload {
             look(&running.questions, &files).await;
         }

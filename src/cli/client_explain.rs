@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::config::SourceArgs;
 use super::serve::settings;
-use super::{Exit, explain, trust_files};
+use super::{Exit, explain, trust_files, trusted};
 use crate::authn::trust::TrustGroups;
 use crate::authn::{self, Authenticator, Presented, check_chain};
 use crate::config::{self, Environment};
@@ -74,7 +74,8 @@ pub(super) fn run(args: &ExplainArgs, environment: &Environment, out: &mut dyn W
         return Ok(Exit::Done);
     }
 
-    let remote = PublishedKeys::new(settings::published_keys(&config, files.fetch_roots))?;
+    let roots = trusted::of(&config.assertions.jwks_fetch.roots, &files.fetch_roots)?;
+    let remote = PublishedKeys::new(settings::published_keys(&config, roots))?;
     let assertions = settings::assertions(&config);
     let nothing_used = Arc::new(MemoryStore::new());
     let parts = authn::Parts {

@@ -61,6 +61,7 @@ pub(super) fn run(args: ExecArgs, environment: &Environment) -> anyhow::Result<E
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let settings = args.ask.settings(loaded(&files).await?, environment)?;
+        let roots = settings.roots.clone();
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
         let source = TokenSource::new(settings, clock.clone(), entropy.clone())?;
         let first = match source.token().await {
@@ -70,6 +71,8 @@ pub(super) fn run(args: ExecArgs, environment: &Environment) -> anyhow::Result<E
         let _log = log::start(LogFormat::Pretty, LogLevel::Warn)?;
         let mut outputs = args.outputs.outputs(&args.ask.read(&files, environment))?;
         let _follower = source.follow(files);
+        let again = source.clone();
+        let _authorities = args.ask.follow_authorities(roots, environment, move || _ = again.retry_now());
         outputs.put(&first, clock.now(), &unguessable_id(&*entropy)).context("the token cannot be written")?;
         let command = args.command(variable.as_deref(), &first, &outputs).context("no program")?;
         let keeper = Keeper { source, outputs, clock, entropy, placed: Some(first) };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use certbind_client::{Authorities, AuthoritiesFile};
 use certbind_proto::entropy::{Entropy, OsEntropy};
 use certbind_proto::time::{Clock, SystemClock};
 use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier, Polling, Revocation};
@@ -21,11 +22,11 @@ use super::followed::Followed;
 use super::log::Volume;
 use super::poll::Poll;
 use super::serve::certificate::{ServerCertificate, Source as CertificateSource, certified};
-use super::{Exit, log, proxies, serve, trust_files};
+use super::{Exit, log, proxies, serve, trust_files, trusted};
 use crate::audit::{AuditFile, Durability, LineWriter};
 use crate::config::{
-    self, CertificateFrom, Environment, GuardConfig, GuardFiles, GuardMode, GuardOpened, MutualFiles, ProxyFiles,
-    ProxyListener, ProxyTls, Sources,
+    self, CertificateFrom, Environment, GuardConfig, GuardMode, GuardOpened, MutualFiles, ProxyFiles, ProxyListener,
+    ProxyTls, Sources,
 };
 use crate::guard::auth_request::{self, Naming};
 use crate::guard::ext_authz::{self, Source};
@@ -124,7 +125,8 @@ impl Running {
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
         let lines = Arc::new(lines(&config, clock.clone(), entropy.clone())?);
         let metrics = Arc::new(Metrics::default());
-        let verifier = verifier(&config, &files)?;
+        let roots = trusted::authorities(config.ca.is_some().then_some(&*files.roots))?;
+        let verifier = verifier(&config, roots.clone())?;
         let guard = Arc::new(Guard {
             rules: ArcSwap::from_pointee(rules(&config, verifier.clone())),
             clock: clock.clone(),
@@ -132,6 +134,8 @@ impl Running {
             audit: lines.clone(),
             metrics: Arc::clone(&metrics),
         });
+        let ca = config.ca.as_ref().and_then(|ca| ca.file(&sources.environment));
+        let mut ca = ca.map(|path| AuthoritiesFile::new(path, roots));
         let Front { listener, caller, transport, mut look } = front(&config, files.proxy, &sources.environment)?;
         let ops = config.ops.as_ref().map(|ops| Listener::bind(ops.address)).transpose();
         let ops = ops.context("cannot listen at listen.ops.address")?;
@@ -147,8 +151,10 @@ impl Running {
             state: Mutex::new(State { effective, followed: Followed::default() }),
         });
         let follower = Arc::clone(&reloader);
+        let again = verifier.clone();
         let files = Poll::start("guard-files", move || {
             follower.follow();
+            ca.iter_mut().for_each(|file| look_at_authorities(file, &again));
             look();
         })?;
         let (stop, listeners) = (watch::Sender::new(false), JoinSet::new());
@@ -254,6 +260,18 @@ impl Running {
     }
 }
 
+/// Who may vouch for the issuer. What could not be fetched for want of them is tried again at once.
+fn look_at_authorities(file: &mut AuthoritiesFile, verifier: &OnlineVerifier) {
+    match file.look() {
+        Ok(false) => {}
+        Ok(true) => {
+            tracing::info!("ca: taken over");
+            verifier.retry_now();
+        }
+        Err(fault) => tracing::error!("ca: {fault}; the old state stays in force"),
+    }
+}
+
 fn lines(config: &GuardConfig, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> anyhow::Result<LineWriter> {
     Ok(match &config.log.audit {
         config::Audit::Log => LineWriter::to_stream(io::stderr(), clock, &*entropy)?,
@@ -291,15 +309,11 @@ fn routes(config: &GuardConfig) -> Vec<Route> {
     config.routes.iter().map(route).collect()
 }
 
-fn verifier(config: &GuardConfig, files: &GuardFiles) -> anyhow::Result<OnlineVerifier> {
+fn verifier(config: &GuardConfig, roots: Authorities) -> anyhow::Result<OnlineVerifier> {
     let settings = certbind_verify::Settings {
         audiences: audiences(config),
         clock_skew: config.clock_skew,
         ..certbind_verify::Settings::new(config.issuer.as_str(), "")
-    };
-    let roots = match &config.ca {
-        Some(_) => files.roots.clone(),
-        None => rustls_native_certs::load_native_certs().certs,
     };
     let when_stale = if config.revocation.is_denied_when_stale { WhenStale::Deny } else { WhenStale::Accept };
     let polling = Polling {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use certbind_client::{Credential, CredentialFault, CredentialFiles};
+use certbind_client::{
+    Authorities, AuthoritiesFile, AuthoritiesFollower, Credential, CredentialFault, CredentialFiles,
+};
 use clap::Args;
 
 use super::Misused;
@@ -69,6 +71,16 @@ impl AskArgs {
             return Err(Misused(missing.to_owned()));
         }
         Ok(files)
+    }
+
+    /// Follows who may vouch for the server in their file, where they have one, until what this gives is dropped. Needs a runtime.
+    pub(super) fn follow_authorities(
+        &self,
+        roots: Authorities,
+        environment: &Environment,
+        renewed: impl Fn() + Send + 'static,
+    ) -> Option<AuthoritiesFollower> {
+        self.ca(environment).map(|path| AuthoritiesFile::new(path, roots).follow(renewed))
     }
 
     /// All files that are read: the credential's, and who may vouch for the server.

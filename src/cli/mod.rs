@@ -44,6 +44,7 @@ mod status;
 mod storage;
 mod token;
 mod trust_files;
+mod trusted;
 mod verify;
 mod when;
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use certbind_https::Authorities;
 use certbind_proto::time::{Clock, Timestamp};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Unusable;
 use crate::audit::{Audit, Event, Kind, Level};
-use crate::config::{self, Config, DatabaseFiles, FetchRoots, Storage};
+use crate::config::{self, Config, DatabaseFiles, Storage};
 use crate::store::Store;
 use crate::store::postgres::{self, Loss, PostgresStore, Target};
 use crate::store::sqlite::{self, Doubt, SqliteStore};
@@ -17,13 +18,14 @@ use crate::store::sqlite::{self, Doubt, SqliteStore};
 /// How long a request waits for the database: short of the two seconds within which it is told to come back.
 const DEADLINE: Duration = Duration::from_millis(1500);
 
-/// Opens it; says also what may be missing in it, where assertions are refused for that.
+/// Opens it, with these authorities to vouch for a database; says also what may be missing in it, where assertions are refused for that.
 ///
 /// # Errors
 /// Why it cannot be used; then the server must not start.
 pub(super) async fn open(
     config: &Config,
     files: Option<DatabaseFiles>,
+    roots: &Authorities,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<(Arc<dyn Store>, Option<Doubt>)> {
     let (Storage::Postgres(database), Some(files)) = (&config.storage, files) else {
@@ -32,13 +34,9 @@ pub(super) async fn open(
         let doubt = store.doubt();
         return Ok((Arc::new(store), doubt));
     };
-    let roots = match database.roots {
-        FetchRoots::File(_) => files.roots.clone(),
-        FetchRoots::System => rustls_native_certs::load_native_certs().certs,
-    };
     let settings = postgres::Settings {
         target: target(&files)?,
-        tls: MakeRustlsConnect::new(certbind_https::client_config(&roots, None)?),
+        tls: MakeRustlsConnect::new(roots.client_config(None)?),
         connections: database.connections,
         deadline: DEADLINE,
         loss: match database.replicas {

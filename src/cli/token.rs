@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use certbind_client::{AssertionKeyFile, CertificateFiles, Credential, CredentialFiles, Error, Settings, TokenSource};
+use certbind_client::{
+    AssertionKeyFile, Authorities, CertificateFiles, Credential, CredentialFiles, Error, Settings, TokenSource,
+};
 use certbind_https::AddressPolicy;
 use certbind_proto::assertion::{self, Build};
 use certbind_proto::entropy::{OsEntropy, unguessable_id};
@@ -19,7 +21,7 @@ use certbind_proto::time::{Clock as _, SystemClock};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Exit, Misused};
+use super::{Exit, Misused, trusted};
 use crate::config::Environment;
 
 /// What is asked for, and how it is printed.
@@ -227,10 +229,7 @@ pub(super) fn typed<T: FromStr<Err: Display>>(option: &str, text: &str) -> Resul
 ///
 /// # Errors
 /// When the file cannot be read.
-pub(super) fn roots(
-    args: &ServerArgs,
-    environment: &Environment,
-) -> anyhow::Result<Vec<rustls_pki_types::CertificateDer<'static>>> {
+pub(super) fn roots(args: &ServerArgs, environment: &Environment) -> anyhow::Result<Authorities> {
     Variables(environment).authorities(args.ca.as_ref())
 }
 
@@ -271,13 +270,10 @@ impl Variables<'_> {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(super) fn authorities(
-        &self,
-        typed: Option<&PathBuf>,
-    ) -> anyhow::Result<Vec<rustls_pki_types::CertificateDer<'static>>> {
+    pub(super) fn authorities(&self, typed: Option<&PathBuf>) -> anyhow::Result<Authorities> {
         match self.ca(typed) {
             Some(path) => Ok(certbind_client::trusted_authorities(&path)?),
-            None => Ok(rustls_native_certs::load_native_certs().certs),
+            None => Ok(trusted::authorities(None)?),
         }
     }
 }

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use certbind_https::{AddressPolicy, ConfigFault, FetchError, Fetcher, Limits, client_config};
+use certbind_https::{AddressPolicy, Authorities, ConfigFault, FetchError, Fetcher, Limits};
 use certbind_proto::jwk::{JwkFault, JwkSet};
 use certbind_proto::kept_keys::Next;
 use certbind_proto::time::Timestamp;
-use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -34,8 +33,8 @@ pub struct Settings {
     pub addresses: AddressPolicy,
     /// The most bytes of a set.
     pub max_bytes: usize,
-    /// The certificate authorities that may vouch for a client's endpoint.
-    pub roots: Vec<CertificateDer<'static>>,
+    /// The certificate authorities that may vouch for a client's endpoint. They can be exchanged meanwhile.
+    pub roots: Authorities,
     /// The most time for a whole fetch, and for a request that waits for one.
     pub timeout: Duration,
 }
@@ -43,7 +42,7 @@ pub struct Settings {
 impl Settings {
     /// Public addresses, 64 KiB, 3 s.
     #[must_use]
-    pub const fn new(roots: Vec<CertificateDer<'static>>) -> Self {
+    pub const fn new(roots: Authorities) -> Self {
         Self { addresses: AddressPolicy::PublicOnly, max_bytes: 64 * 1024, roots, timeout: Duration::from_secs(3) }
     }
 }
@@ -82,9 +81,9 @@ impl PublishedKeys {
     /// Knows nothing yet.
     ///
     /// # Errors
-    /// [`ConfigFault`] when a root cannot be used.
+    /// [`ConfigFault`] when TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Self, ConfigFault> {
-        let tls = Arc::new(client_config(&settings.roots, None)?);
+        let tls = Arc::new(settings.roots.client_config(None)?);
         let limits =
             Limits { connect: CONNECT.min(settings.timeout), max_bytes: settings.max_bytes, total: settings.timeout };
         let shared = Shared {

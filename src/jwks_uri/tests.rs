@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use certbind_devpki::{Identity, Issuer, LeafSpec, Validity};
-use certbind_https::AddressPolicy;
+use certbind_https::{AddressPolicy, Authorities};
 use certbind_proto::jws::{Algorithm, SigningKey};
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
@@ -138,7 +138,7 @@ impl Rig {
     async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let authority = Issuer::root("authority", ALWAYS).unwrap();
         let endpoint = Endpoint::start(&authority.leaf(&LeafSpec::server(ALWAYS)).unwrap()).await;
-        let mut settings = Settings::new(vec![authority.certificate().clone()]);
+        let mut settings = Settings::new(Authorities::new(std::slice::from_ref(authority.certificate())).unwrap());
         settings.addresses = AddressPolicy::AllowPrivate;
         change(&mut settings);
         Self { authority, endpoint, keys: PublishedKeys::new(settings).unwrap() }

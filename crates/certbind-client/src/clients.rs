@@ -4,10 +4,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use certbind_https::client_config;
+use certbind_https::Authorities;
 use certbind_proto::thumbprint::Thumbprint;
 use rustls::ClientConfig;
-use rustls_pki_types::CertificateDer;
 
 use crate::{AccessToken, SetupFault};
 
@@ -32,19 +31,20 @@ struct Kept<C> {
 type Shown = Option<Thumbprint>;
 
 impl<C> Clients<C> {
-    /// With the certificate authorities that may vouch for the API, and what makes an HTTP client of TLS settings.
+    /// With the certificate authorities that may vouch for the API, and what makes an HTTP client of TLS settings. When the
+    /// authorities are exchanged the new ones count for every connection that begins afterwards.
     ///
     /// The settings are TLS 1.2 or 1.3 without resumption: a resumed session carries the certificate of its first
     /// handshake. They offer no ALPN protocol, which is for the HTTP client to add. What `build` makes must keep its
     /// connections to itself, and close them when it is dropped, as the clients of hyper-util and reqwest do.
     ///
     /// # Errors
-    /// [`SetupFault::Tls`] when an authority cannot be used.
+    /// [`SetupFault::Tls`] when TLS cannot be set up.
     pub fn new(
-        roots: &[CertificateDer<'_>],
+        roots: &Authorities,
         build: impl Fn(ClientConfig) -> C + Send + Sync + 'static,
     ) -> Result<Self, SetupFault> {
-        let mut tls = client_config(roots, None)?;
+        let mut tls = roots.client_config(None)?;
         tls.alpn_protocols.clear();
         let kept = Mutex::new(Kept { current: None, previous: None });
         Ok(Self { build: Box::new(build), kept, tls })

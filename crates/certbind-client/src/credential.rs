@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use certbind_https::Identity;
+use certbind_https::{Authorities, ConfigFault, Identity};
 use certbind_proto::assertion;
 use certbind_proto::cert::{CertFault, Certificate};
 use certbind_proto::jws::{Algorithm, Signer, SigningKey, SigningKeyFault};
@@ -52,6 +52,9 @@ pub struct AssertionKey(Arc<Signer>);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialFault {
+    /// A certificate authority cannot be used.
+    #[error(transparent)]
+    Authority(ConfigFault),
     /// The key for assertions cannot be used.
     #[error("the key for assertions cannot be used")]
     AssertionKey(#[source] SigningKeyFault),
@@ -221,12 +224,13 @@ impl AssertionKey {
     }
 }
 
-/// The certificate authorities in a PEM file, one at least, for [`Settings::roots`](crate::Settings::roots).
+/// The certificate authorities in a PEM file, one at least, for [`Settings::roots`](crate::Settings::roots) and
+/// [`Clients`](crate::Clients). [`AuthoritiesFile`](crate::AuthoritiesFile) follows such a file.
 ///
 /// # Errors
-/// [`CredentialFault::Unreadable`], [`CredentialFault::NoCertificate`].
-pub fn trusted_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialFault> {
-    certificates(&read(path, open)?)
+/// [`CredentialFault::Unreadable`], [`CredentialFault::NoCertificate`], [`CredentialFault::Authority`].
+pub fn trusted_authorities(path: &Path) -> Result<Authorities, CredentialFault> {
+    Authorities::new(&certificates(&read(path, open)?)?).map_err(CredentialFault::Authority)
 }
 
 /// What a server knows of a key for assertions.
@@ -235,7 +239,8 @@ fn public_half(signer: &Signer) -> (Algorithm, Option<String>, Vec<(&'static str
     (key.algorithm(), signer.kid().map(str::to_owned), key.public().jwk_members())
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialFault> {
+/// All of a PEM text, one at least.
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialFault> {
     let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     all.ok().filter(|all| !all.is_empty()).ok_or(CredentialFault::NoCertificate)
 }

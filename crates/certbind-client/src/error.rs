@@ -1,5 +1,6 @@
 //! Why there is no token: refused, unreachable, or not OAuth; and whether to try again.
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,4 +207,14 @@ impl std::fmt::Display for Refusal {
             None => Ok(()),
         }
     }
+}
+
+/// With what the system or the parser said.
+pub(crate) fn in_one_line(fault: &dyn StdError) -> String {
+    let (mut text, mut cause) = (fault.to_string(), fault.source());
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }

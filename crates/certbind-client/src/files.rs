@@ -82,7 +82,7 @@ impl CredentialFiles {
 
     /// What the files are now, without a look into them.
     pub(crate) fn marks(&self) -> Marks {
-        Marks(self.paths().map(Mark::of).collect())
+        Marks::of(self.paths())
     }
 
     fn paths(&self) -> impl Iterator<Item = &Path> {
@@ -112,9 +112,39 @@ impl CertificateFiles {
     }
 }
 
-/// What each file of a credential is.
+/// What files were when they were read, and how often they were read so.
+///
+/// The times of a file are not fine enough to tell two changes within a few milliseconds apart: what was read once is read
+/// once more.
+#[derive(Default)]
+pub(crate) struct Seen {
+    read: Option<Marks>,
+    is_twice: bool,
+}
+
+impl Seen {
+    /// Whether there is nothing new in files that are these.
+    pub(crate) fn is_read(&self, marks: &Marks) -> bool {
+        self.is_twice && self.read.as_ref() == Some(marks)
+    }
+
+    /// They were read.
+    pub(crate) fn read_as(&mut self, marks: Marks) {
+        self.is_twice = self.read.as_ref() == Some(&marks);
+        self.read = Some(marks);
+    }
+}
+
+/// What each of some files is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Marks(Vec<Option<Mark>>);
+
+impl Marks {
+    /// As they are now, without a look into them.
+    pub(crate) fn of<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Self {
+        Self(paths.into_iter().map(Mark::of).collect())
+    }
+}
 
 /// What distinguishes a file from the one that lies at the same path later, without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]

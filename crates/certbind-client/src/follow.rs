@@ -1,6 +1,5 @@
 //! Follows credential files in place: a rotation on disk becomes one of the source, half of one is waited out.
 
-use std::error::Error as _;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +7,8 @@ use std::time::Duration;
 use certbind_proto::time::Timestamp;
 use tokio::task::JoinHandle;
 
-use crate::files::Marks;
+use crate::error::in_one_line;
+use crate::files::Seen;
 use crate::{Credential, CredentialFault, CredentialFiles, FilesFault, FilesStatus, TokenSource};
 
 /// How often followed files are looked at.
@@ -86,17 +86,9 @@ async fn follow(source: TokenSource, mut watcher: Watcher, status: Arc<Mutex<Fil
 /// Looks at files; remembers what they were and what was wrong with them.
 struct Watcher {
     files: CredentialFiles,
-    /// What the files were when they gave a credential, and how often they were read so.
-    read: Option<(Marks, Reading)>,
+    /// What the files were when they gave a credential.
+    seen: Seen,
     wrong: Option<Wrong>,
-}
-
-/// The times of a file are not fine enough to tell two changes within a few milliseconds apart: what was read once is
-/// read once more.
-#[derive(Clone, Copy, PartialEq)]
-enum Reading {
-    Once,
-    Twice,
 }
 
 /// What is wrong with the files, at this look.
@@ -108,27 +100,25 @@ struct Wrong {
 }
 
 impl Watcher {
-    const fn new(files: CredentialFiles) -> Self {
-        Self { files, read: None, wrong: None }
+    fn new(files: CredentialFiles) -> Self {
+        Self { files, seen: Seen::default(), wrong: None }
     }
 
     /// The credential of the files, where they may give another one than before.
     fn look(&mut self, now: Timestamp) -> Option<Credential> {
-        if self.read.as_ref().is_some_and(|(marks, reading)| *reading == Reading::Twice && *marks == self.files.marks())
-        {
+        if self.seen.is_read(&self.files.marks()) {
             return None;
         }
         match self.files.snapshot() {
             Ok((credential, marks)) => {
-                let is_known = self.read.as_ref().is_some_and(|(before, _)| *before == marks);
-                self.read = Some((marks, if is_known { Reading::Twice } else { Reading::Once }));
+                self.seen.read_as(marks);
                 if self.wrong.take().is_some_and(|wrong| wrong.told.is_some()) {
                     tracing::info!("the followed files give a credential again");
                 }
                 Some(credential)
             }
             Err(fault) => {
-                self.read = None;
+                self.seen = Seen::default();
                 self.note(fault, now);
                 None
             }
@@ -152,17 +142,6 @@ impl Watcher {
     fn fault(&self) -> Option<FilesFault> {
         self.wrong.as_ref().map(|wrong| FilesFault { fault: wrong.fault.clone(), since: wrong.since })
     }
-}
-
-/// With what the system or the parser said.
-fn in_one_line(fault: &CredentialFault) -> String {
-    let mut text = fault.to_string();
-    let mut cause = fault.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 fn locked(status: &Mutex<FilesStatus>) -> MutexGuard<'_, FilesStatus> {

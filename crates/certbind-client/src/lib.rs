@@ -14,6 +14,9 @@
 //! old pair is; a token is never exchanged without its certificate. Half of a rotation, or files that are gone, change
 //! nothing, and [`TokenSource::status`] says what is the matter.
 //!
+//! Who may vouch for servers changes on disk as well: [`AuthoritiesFile`] follows such a file. [`Authorities`] are shared by
+//! all clones, so one of them serves the settings of a source and the [`Clients`] for an API.
+//!
 //! # Connections
 //!
 //! A certificate is shown when a connection begins, and connections are kept. So that none carries a token that is bound to
@@ -65,6 +68,7 @@
 
 mod answer;
 mod api;
+mod authorities;
 mod cache;
 mod clients;
 mod credential;
@@ -82,9 +86,10 @@ mod stumbles;
 mod token;
 mod transport;
 
-pub use certbind_https::{AddressPolicy, Identity, Limits};
+pub use certbind_https::{AddressPolicy, Authorities, ConfigFault, Identity, Limits};
 
 pub use api::{Api, CallError, is_invalid_token};
+pub use authorities::{AuthoritiesFile, AuthoritiesFollower};
 pub use clients::Clients;
 pub use credential::{AssertionKey, ClientCertificate, Credential, CredentialFault, trusted_authorities};
 pub use error::{AnswerFault, Busy, Error, MetadataFault, Refusal, SetupFault};

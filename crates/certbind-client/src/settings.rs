@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use certbind_https::{AddressPolicy, Limits};
+use certbind_https::{AddressPolicy, Authorities, Limits};
 use certbind_proto::resource::Resource;
 use certbind_proto::scope::Scope;
-use rustls_pki_types::CertificateDer;
 
 use crate::cache::Key;
 use crate::rotation::Active;
@@ -30,8 +29,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The resources that the token is for; best just one (RFC 8707 §3). Empty leaves it to the server.
     pub resources: BTreeSet<Resource>,
-    /// The certificate authorities that may vouch for the authorization server.
-    pub roots: Vec<CertificateDer<'static>>,
+    /// The certificate authorities that may vouch for the authorization server. They can be exchanged meanwhile.
+    pub roots: Authorities,
     /// The scope that is asked for. Empty leaves it to the server.
     pub scope: Scope,
 }
@@ -49,7 +48,7 @@ pub enum Aliases {
 impl Settings {
     /// The usual: no scope, no resource, public addresses only, 2 s to connect and 5 s for an answer.
     #[must_use]
-    pub fn new(issuer: &str, client_id: &str, credential: Credential, roots: Vec<CertificateDer<'static>>) -> Self {
+    pub fn new(issuer: &str, client_id: &str, credential: Credential, roots: Authorities) -> Self {
         Self {
             addresses: AddressPolicy::default(),
             aliases: Aliases::default(),

@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+#[cfg(unix)]
+mod authorities;
 #[path = "../examples/hyper.rs"]
 #[allow(dead_code, reason = "its main is not called")]
 mod example;
@@ -80,7 +82,7 @@ impl Client {
 }
 
 fn settings(pki: &Pki, stub: &Stub, credential: Credential) -> Settings {
-    let mut settings = Settings::new(stub.issuer(), "billing", credential, vec![pki.root.certificate().clone()]);
+    let mut settings = Settings::new(stub.issuer(), "billing", credential, pki.authorities());
     settings.addresses = AddressPolicy::AllowPrivate;
     settings
 }
@@ -634,7 +636,7 @@ async fn what_cannot_be_reached_is_told_from_what_must_not_be_reached() {
         ..good()
     };
     let inside = Settings { addresses: AddressPolicy::PublicOnly, ..good() };
-    let untrusted = Settings { roots: vec![Pki::new().root.certificate().clone()], ..good() };
+    let untrusted = Settings { roots: Pki::new().authorities(), ..good() };
     for (settings, expected, retry) in [
         (gone, "Unreachable", true),
         (slow, "TooSlow(Connect)", true),
@@ -722,7 +724,8 @@ fn trusted_authorities_are_loaded_from_a_file_that_has_some() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("ca.pem");
     std::fs::write(&path, pki.root.certificate_pem().repeat(2)).expect("a file");
-    assert_eq!(trusted_authorities(&path).expect("authorities"), vec![pki.root.certificate().clone(); 2]);
+    let authorities = trusted_authorities(&path).expect("authorities");
+    assert_eq!(*authorities.certificates(), vec![pki.root.certificate().clone(); 2]);
     std::fs::write(&path, "none here").expect("a file");
     assert!(matches!(trusted_authorities(&path), Err(CredentialFault::NoCertificate)));
     assert!(matches!(trusted_authorities(&dir.path().join("missing")), Err(CredentialFault::Unreadable { .. })));

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use certbind_https::{AddressPolicy, ConfigFault, FetchError, Fetcher, Limits, client_config};
+use certbind_https::{AddressPolicy, Authorities, ConfigFault, FetchError, Fetcher, Limits};
 use certbind_proto::json;
 use certbind_proto::metadata::{OAUTH_SUFFIX, OPENID_SUFFIX, ServerMetadata, well_known_url};
 use certbind_proto::request::Form;
 use hyper::{Response, Uri};
-use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 
 use crate::error::MetadataFault;
@@ -22,12 +21,12 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(
-        roots: &[CertificateDer<'static>],
+        roots: &Authorities,
         certificate: Option<&ClientCertificate>,
         addresses: AddressPolicy,
         limits: Limits,
     ) -> Result<Self, ConfigFault> {
-        let tls = client_config(roots, certificate.map(|certificate| certificate.identity().clone()))?;
+        let tls = roots.client_config(certificate.map(|certificate| certificate.identity().clone()))?;
         Ok(Self { fetcher: Fetcher::new(Arc::new(tls), addresses, limits) })
     }
 

@@ -9,11 +9,13 @@
 //! - Deadlines for connecting and for the whole exchange; caps on header and body, kept while reading.
 
 mod address;
+mod authorities;
 mod error;
 mod fetch;
 mod tls;
 
 pub use address::AddressPolicy;
+pub use authorities::Authorities;
 pub use error::{FetchError, Stage, UrlFault};
 pub use fetch::{Fetcher, Limits};
 pub use tls::{ConfigFault, Identity, client_config};

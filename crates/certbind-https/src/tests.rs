@@ -390,6 +390,27 @@ async fn rfc9525_6_a_certificate_of_another_authority_is_refused() {
 }
 
 #[tokio::test]
+async fn authorities_are_exchanged_as_a_whole_between_two_requests_and_bad_ones_change_nothing() {
+    let (one, other) = (Authority::called("one"), Authority::called("other"));
+    let server = Server::answering(one.server(), HELLO).await;
+    let authorities = Authorities::new(std::slice::from_ref(other.0.certificate())).expect("an authority");
+    let config = authorities.clone().client_config(None).expect("a configuration");
+    let fetcher = Fetcher::new(Arc::new(config), AddressPolicy::AllowPrivate, LIMITS);
+    assert_eq!(fact(get(&fetcher, &server.url()).await), "Tls");
+
+    let (one, other) = (one.0.certificate().clone(), other.0.certificate().clone());
+    assert!(authorities.replace(&[other.clone(), one.clone()]).expect("authorities"));
+    assert!(!authorities.replace(&[other.clone(), one.clone()]).expect("the same ones"));
+    assert_eq!(fact(get(&fetcher, &server.url()).await), "5 bytes");
+    let junk = CertificateDer::from(vec![0x30, 0]);
+    assert!(matches!(authorities.replace(&[other.clone(), junk]), Err(ConfigFault::Root(_))));
+    assert_eq!(fact(get(&fetcher, &server.url()).await), "5 bytes");
+    assert_eq!(*authorities.certificates(), [other, one]);
+    assert!(authorities.replace(&[]).expect("nobody"));
+    assert_eq!(fact(get(&fetcher, &server.url()).await), "Tls");
+}
+
+#[tokio::test]
 async fn no_roots_is_no_trust() {
     let authority = Authority::new();
     let server = Server::answering(authority.server(), HELLO).await;

@@ -1,11 +1,12 @@
 //! The TLS side of a request: who is trusted, who we are (RFC 9325; RFC 9525 §6).
 
 use std::fmt;
-use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::client::Resumption;
-use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::Authorities;
 
 /// The certificate that a request shows when the server asks for one, and its key.
 pub struct Identity {
@@ -30,35 +31,40 @@ pub enum ConfigFault {
     Setup(#[source] rustls::Error),
 }
 
-/// TLS settings for requests: TLS 1.2 or 1.3, trust in exactly these certificate authorities, and perhaps an identity.
-///
-/// With no roots nothing is trusted. The identity is shown whatever authorities the server names: a self-signed
-/// certificate has none of them. Sessions are never resumed, because a resumed one carries the identity of its first
-/// handshake.
+/// [`Authorities::client_config`] for authorities that stay.
 ///
 /// # Errors
 /// A root, the certificate or the key cannot be used, or the last two do not belong together.
 pub fn client_config(roots: &[CertificateDer<'_>], identity: Option<Identity>) -> Result<ClientConfig, ConfigFault> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(ConfigFault::Setup)?
-        .with_root_certificates(store_of(roots)?);
-    let mut config = match identity {
-        Some(Identity { chain, key }) => builder.with_client_auth_cert(chain, key).map_err(ConfigFault::Identity)?,
-        None => builder.with_no_client_auth(),
-    };
-    config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Authorities::new(roots)?.client_config(identity)
 }
 
-fn store_of(roots: &[CertificateDer<'_>]) -> Result<RootCertStore, ConfigFault> {
-    let mut store = RootCertStore::empty();
-    for root in roots {
-        store.add(root.clone().into_owned()).map_err(ConfigFault::Root)?;
+impl Authorities {
+    /// TLS settings for requests: TLS 1.2 or 1.3, trust in exactly these certificate authorities as they are when a connection
+    /// begins, and perhaps an identity.
+    ///
+    /// The identity is shown whatever authorities the server names: a self-signed certificate has none of them. Sessions
+    /// are never resumed, because a resumed one carries the identity of its first handshake, and the trust in its server.
+    ///
+    /// # Errors
+    /// The certificate or the key cannot be used, or they do not belong together.
+    pub fn client_config(&self, identity: Option<Identity>) -> Result<ClientConfig, ConfigFault> {
+        let builder = ClientConfig::builder_with_provider(self.provider())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(ConfigFault::Setup)?
+            // So that authorities can be exchanged; what it asks is rustls' own verifier.
+            .dangerous()
+            .with_custom_certificate_verifier(self.verifier());
+        let mut config = match identity {
+            Some(Identity { chain, key }) => {
+                builder.with_client_auth_cert(chain, key).map_err(ConfigFault::Identity)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
-    Ok(store)
 }
 
 impl Clone for Identity {

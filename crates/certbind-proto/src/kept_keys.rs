@@ -117,6 +117,11 @@ impl KeptKeys {
         }
     }
 
+    /// Something has changed that may have stood in the way: after a fetch that brought nothing the next may begin at once.
+    pub fn retry_now(&mut self) {
+        self.last.take_if(|last| last.progress == Progress::Failed);
+    }
+
     fn usable(&self, freshness: &Freshness, now: Timestamp) -> Option<(Arc<JwkSet>, Duration)> {
         let kept = self.kept.as_ref()?;
         let age = elapsed(kept.fetched, freshness, now);
@@ -254,6 +259,18 @@ mod tests {
         keys.succeed(newer.clone());
         assert!(keys.set(&FRESHNESS, at(700)).is_some_and(|set| Arc::ptr_eq(&set, &newer)));
         assert!(keys.set(&FRESHNESS, at(700 + 3599)).is_some(), "its age counts from its own fetch");
+    }
+
+    #[test]
+    fn after_a_failure_somebody_may_say_that_the_next_fetch_need_not_wait() {
+        let next = |mut keys: KeptKeys, now| {
+            keys.retry_now();
+            word(&keys.next(|_| false, &FRESHNESS, at(now)))
+        };
+        assert_eq!(next(failed_at(KeptKeys::default(), 0), 1), "fetch");
+        assert_eq!(next(failed_at(fetched(), 600), 601), "fetch or keep");
+        assert_eq!(next(fetched(), 1), "serve", "one that brought a set is not repeated");
+        assert_eq!(next(running_since(fetched(), 600), 601), "join or keep", "nor is there a second one beside it");
     }
 
     #[test]

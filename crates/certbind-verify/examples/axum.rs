@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::routing::get;
 use axum::{Extension, Router};
-use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier};
+use certbind_verify::fetch::{self, AddressPolicy, Authorities, OnlineVerifier};
 use certbind_verify::tower::{MetadataLayer, ProvedCertificate, VerifyLayer};
 use certbind_verify::{Demand, ResourceMetadata, Scope, Settings, Verified};
 use hyper::Request;
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: axum ADDRESS CERTIFICATE KEY ISSUER AUDIENCE ISSUER_CA".into());
     };
     // The issuer stands next door here; for one in the internet it is AddressPolicy::PublicOnly.
-    let fetch = fetch::Settings::new(tls::certificates(ca)?, AddressPolicy::AllowPrivate);
+    let fetch = fetch::Settings::new(Authorities::new(&tls::certificates(ca)?)?, AddressPolicy::AllowPrivate);
     let metadata = ResourceMetadata::new(audience, issuer)?;
     let settings = Settings { resource_metadata: Some(metadata.url()), ..Settings::new(issuer, audience) };
     let routes = routes(&OnlineVerifier::new(settings, fetch)?, metadata)?;

@@ -15,7 +15,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use certbind_verify::fetch::{self, AddressPolicy, OnlineVerifier};
+use certbind_verify::fetch::{self, AddressPolicy, Authorities, OnlineVerifier};
 use certbind_verify::{Clock as _, Demand, Denied, ResourceMetadata, Settings, SystemClock, Thumbprint, Verified};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: hyper ADDRESS CERTIFICATE KEY ISSUER AUDIENCE ISSUER_CA".into());
     };
     // The issuer stands next door here; for one in the internet it is AddressPolicy::PublicOnly.
-    let fetch = fetch::Settings::new(tls::certificates(ca)?, AddressPolicy::AllowPrivate);
+    let fetch = fetch::Settings::new(Authorities::new(&tls::certificates(ca)?)?, AddressPolicy::AllowPrivate);
     let metadata = ResourceMetadata::new(audience, issuer)?;
     let settings = Settings { resource_metadata: Some(metadata.url()), ..Settings::new(issuer, audience) };
     let metadata = metadata.with_scopes(&"payments:read payments:refund".parse()?);

@@ -8,17 +8,16 @@ mod polling;
 use std::fmt;
 use std::sync::Arc;
 
-use certbind_https::{Fetcher, client_config};
+use certbind_https::Fetcher;
 use certbind_proto::bearer;
 use certbind_proto::kept_keys::Freshness;
 use certbind_proto::thumbprint::Thumbprint;
 use certbind_proto::time::Timestamp;
-use rustls_pki_types::CertificateDer;
 
 use crate::{Demand, Denied, Keys, Verified, Verifier};
 
 pub use asking::{Asking, Credential};
-pub use certbind_https::{AddressPolicy, ConfigFault, Identity, Limits};
+pub use certbind_https::{AddressPolicy, Authorities, ConfigFault, Identity, Limits};
 pub use polling::Polling;
 
 use asking::Asker;
@@ -36,8 +35,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How it is learnt what was revoked.
     pub revocation: Revocation,
-    /// The certificate authorities that may vouch for the issuer's hosts.
-    pub roots: Vec<CertificateDer<'static>>,
+    /// The certificate authorities that may vouch for the issuer's hosts. They can be exchanged meanwhile.
+    pub roots: Authorities,
 }
 
 /// How it is learnt what the issuer revoked.
@@ -54,7 +53,7 @@ pub enum Revocation {
 impl Settings {
     /// [`Keys::FRESHNESS`]; 64 KiB and 5 s; revocation ignored.
     #[must_use]
-    pub fn new(roots: Vec<CertificateDer<'static>>, addresses: AddressPolicy) -> Self {
+    pub fn new(roots: Authorities, addresses: AddressPolicy) -> Self {
         let (freshness, limits) = (Keys::FRESHNESS, Limits::default());
         Self { addresses, freshness, limits, revocation: Revocation::Ignored, roots }
     }
@@ -80,9 +79,9 @@ impl OnlineVerifier {
     /// Knows no keys yet; the first request fetches them, or [`Self::warm_up`].
     ///
     /// # Errors
-    /// [`ConfigFault`] when a root or a certificate cannot be used.
+    /// [`ConfigFault`] when a certificate cannot be used.
     pub fn new(settings: crate::Settings, fetch: Settings) -> Result<Self, ConfigFault> {
-        let tls = Arc::new(client_config(&fetch.roots, None)?);
+        let tls = Arc::new(fetch.roots.client_config(None)?);
         // A fetch is over before the next one may begin.
         let cool_down = fetch.freshness.cool_down.max(fetch.limits.total);
         let keys = Keys::none(Freshness { cool_down, ..fetch.freshness });
@@ -92,7 +91,7 @@ impl OnlineVerifier {
         let revoked = match fetch.revocation {
             Revocation::Ignored => Revoked::Ignored,
             Revocation::Asked(asking) => {
-                let tls = Arc::new(client_config(&fetch.roots, asking.credential.identity())?);
+                let tls = Arc::new(fetch.roots.client_config(asking.credential.identity())?);
                 let fetcher = Fetcher::new(tls, fetch.addresses, fetch.limits);
                 Revoked::Asked(Arc::new(Asker::new(asking, fetcher, Arc::clone(&issuer))))
             }
@@ -156,6 +155,12 @@ impl OnlineVerifier {
             Revoked::Asked(_) | Revoked::Ignored => true,
         };
         has_list && self.verifier.keys().set(now).is_some()
+    }
+
+    /// Something has changed that may have stood in the way of a fetch of keys, the authorities for one: the next request with
+    /// a token makes one, without the pause that follows a failure.
+    pub fn retry_now(&self) {
+        self.verifier.keys().change(certbind_proto::kept_keys::KeptKeys::retry_now);
     }
 
     /// Why the last fetch of keys, or of the list of what is revoked, brought nothing; in words, for people.

@@ -95,7 +95,7 @@ struct Payments {
 
 impl Payments {
     fn new(setup: &Setup) -> anyhow::Result<Self> {
-        let roots = CertificateDer::pem_file_iter(setup.path("ca.pem"))?.collect::<Result<_, _>>()?;
+        let roots = certbind_client::trusted_authorities(&setup.path("ca.pem"))?;
         let settings = certbind_verify::Settings::new(setup.issuer(), setup.resource());
         let revocation = Revocation::Polled(Polling { every: POLL, ..Polling::default() });
         let fetch = fetch::Settings { revocation, ..fetch::Settings::new(roots, AddressPolicy::AllowPrivate) };

@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use certbind_proto::entropy::{Entropy, OsEntropy};
 use certbind_proto::metadata::well_known_paths;
 use certbind_proto::time::{Clock, SystemClock, Timestamp};
-use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
 use super::live::{InForce, Live};
@@ -20,6 +19,7 @@ use crate::cli::log::Volume;
 use crate::cli::report::{self, Reporter};
 use crate::cli::revocation_list::Revoking;
 use crate::cli::signing_keys::{self, KeyWatch, Publisher};
+use crate::cli::trusted::Trusted;
 use crate::cli::{clients, storage};
 use crate::config::{Checked, Config, DatabaseFiles, KeyFiles};
 use crate::flow::{Flows, Limits};
@@ -71,7 +71,7 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) async fn build(
         config: &Config,
-        fetch_roots: Vec<CertificateDer<'static>>,
+        trusted: &Trusted,
         of_keys: KeyFiles,
         database: Option<DatabaseFiles>,
         platform: Platform,
@@ -79,7 +79,7 @@ impl Parts {
     ) -> anyhow::Result<Self> {
         let now = platform.clock.now();
         let files = clients::load(config)?;
-        let (store, doubt) = storage::open(config, database, Arc::clone(&platform.clock)).await?;
+        let (store, doubt) = storage::open(config, database, &trusted.database, Arc::clone(&platform.clock)).await?;
         let lines = Arc::new(audit_log::open(config, &store, &platform.clock, &platform.entropy)?);
         if let Some(doubt) = doubt {
             storage::tell(doubt, &*lines, now);
@@ -103,7 +103,7 @@ impl Parts {
         // Whoever was disabled while no server ran may have tokens still.
         let all = registry.all();
         revoking.of_clients(&registry, all.iter().map(|client| client.client_id.as_str()), now);
-        let published = Arc::new(PublishedKeys::new(settings::published_keys(config, fetch_roots))?);
+        let published = Arc::new(PublishedKeys::new(settings::published_keys(config, trusted.jwks.clone()))?);
         let usages = Arc::new(Usages::new(Arc::clone(&store) as _));
         Ok(Self { metrics, platform, registry, store, keys, jwks, lines, published, revoking, usages, _expiry: expiry })
     }

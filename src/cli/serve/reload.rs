@@ -20,6 +20,7 @@ use crate::authn::trust::{Refreshed, TrustGroup, TrustGroups};
 use crate::cli::followed::{Followed, Looked, refuse_what_needs_a_restart};
 use crate::cli::report::{Report, Reporter};
 use crate::cli::trust_files;
+use crate::cli::trusted::Trusted;
 use crate::config::{self, Change, Checked, Config, Opened, Sources};
 use crate::flow::Limits;
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Reloader {
     pub(super) certificates: Certificates,
     pub(super) administrators: Administrators,
     pub(super) proxies: Proxies,
+    /// For the servers that this one connects to.
+    trusted: Trusted,
     pub(super) connections: Arc<Capacity>,
     pub(super) limits: Arc<ArcSwap<net::Limits>>,
     /// Those of connections of proxies.
@@ -63,6 +66,7 @@ impl Reloader {
         let (config, environment) = (&checked.config, &sources.environment);
         let metrics = Arc::new(Metrics::new());
         let certificates = Certificates::new(config, &files, environment, &metrics)?;
+        let trusted = Trusted::new(config, &files, environment)?;
         let now = platform.clock.now();
         let of_admin = files.admin.map(|admin| admin.trust);
         let administrators = Administrators {
@@ -71,7 +75,7 @@ impl Reloader {
         };
         let proxies = Proxies::new(config, files.proxy, environment, now)?;
         let trust = Arc::new(trust_files::load(config, files.trust, environment, now)?);
-        let parts = Parts::build(config, files.fetch_roots, files.keys, files.database, platform, metrics).await?;
+        let parts = Parts::build(config, &trusted, files.keys, files.database, platform, metrics).await?;
         let parts = Arc::new(parts);
         let connections = Capacity::new(net::affordable_connections(config.limits.connections));
         let limits = Arc::new(ArcSwap::from_pointee(settings::connections(config)));
@@ -87,6 +91,7 @@ impl Reloader {
             certificates,
             administrators,
             proxies,
+            trusted,
             connections,
             limits,
             proxy_limits,
@@ -126,6 +131,7 @@ impl Reloader {
     pub(super) fn follow_trust(&self, reporter: &Reporter) {
         trust_files::look(&self.administrators.trust, reporter);
         trust_files::look(&self.proxies.trust, reporter);
+        self.trusted.look(reporter);
         let in_force = self.live.load();
         if trust_files::look(&in_force.trust, reporter) == Refreshed::Changed {
             self.parts.revoking.of_certificates(&in_force.trust, reporter);

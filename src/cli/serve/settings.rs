@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use certbind_https::AddressPolicy;
+use certbind_https::{AddressPolicy, Authorities};
 use certbind_proto::assertion::AudienceRule;
 use certbind_proto::client::{AuthMethod, LegacyAudience, RegistrationRules};
 use certbind_proto::jws::{Algorithm, Algorithms};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::CertificateDer;
 
 use crate::admin::{Administrator, Role};
 use crate::audit::Durability;
@@ -58,13 +57,9 @@ pub(in crate::cli) fn assertions(config: &Config) -> AssertionSettings {
     }
 }
 
-/// How clients' published keys are fetched. `roots` are those of `jwks_fetch.ca`.
-pub(in crate::cli) fn published_keys(config: &Config, roots: Vec<CertificateDer<'static>>) -> jwks_uri::Settings {
+/// How clients' published keys are fetched, and who vouches for where they are.
+pub(in crate::cli) fn published_keys(config: &Config, roots: Authorities) -> jwks_uri::Settings {
     let fetch = &config.assertions.jwks_fetch;
-    let roots = match fetch.roots {
-        config::FetchRoots::File(_) => roots,
-        config::FetchRoots::System => rustls_native_certs::load_native_certs().certs,
-    };
     jwks_uri::Settings {
         addresses: match fetch.networks {
             config::Networks::Any => AddressPolicy::AllowPrivate,

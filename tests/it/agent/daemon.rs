@@ -4,8 +4,13 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
+use certbind_devpki::{Issuer, LeafSpec, Validity};
+use certbind_proto::time::{Clock as _, SystemClock};
+use serde_json::Value;
+
 use super::rig::{
-    Answer, Asker, Running, SHORT, World, ask, bound_to, content, mode, renewed, thumbprint, until, until_status,
+    AUTHORITIES, Answer, Asker, Running, SHORT, World, ask, bound_to, content, mode, renewed, thumbprint, until,
+    until_status,
 };
 use crate::process::rig::{PKI, certbind, output};
 
@@ -222,4 +227,35 @@ async fn a_refused_client_is_told_of_and_a_good_certificate_mends_it() {
     assert!(fault.contains("cannot be read"), "{fault}");
     let told = ask(&socket, "/token").await.json();
     assert_eq!(bound_to(told["access_token"].as_str().unwrap()), thumbprint(&identity));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_authority_may_vouch_for_the_server_from_one_renewal_to_the_next() {
+    let mut world = World::start_with(SHORT);
+    let agent = agent(&world, &["--file", "token"]);
+    let token = world.path("token");
+    until("the first token", || content(&token));
+    let month = Validity::days_from(SystemClock.now().unix() - 3600, 30);
+    let next = Issuer::root("next", month).unwrap();
+    // As it is done: the new one beside the old one, then the server's certificate, then the new one alone.
+    world.site.write(AUTHORITIES, &format!("{}{}", PKI.root.certificate_pem(), next.certificate_pem()));
+    until("both", || agent.stderr().contains("\"count\":2").then_some(()));
+    let identity = next.leaf(&LeafSpec::server(month)).unwrap();
+    let is_taken = |event: &Value| {
+        event["event"] == "config.reloaded" && event["detail"].as_str().unwrap().contains("listen.mtls")
+    };
+    world.site.write_private("server.key", &identity.key_pem());
+    world.site.write("server.pem", &identity.chain_pem());
+    until("the certificate of the server", || world.site.audit().iter().any(is_taken).then_some(()));
+    world.site.write(AUTHORITIES, &next.certificate_pem());
+    until("the new one alone", || agent.stderr().contains("\"count\":1").then_some(()));
+    let identity = renewed();
+    world.rotate(&identity);
+    until("a token from it", || (bound_to(&content(&token)?) == thumbprint(&identity)).then_some(()));
+
+    world.site.write(AUTHORITIES, "nobody");
+    until("a word of it", || agent.stderr().contains("gives no certificate authorities").then_some(()));
+    let identity = renewed();
+    world.rotate(&identity);
+    until("a token with the one of before", || (bound_to(&content(&token)?) == thumbprint(&identity)).then_some(()));
 }

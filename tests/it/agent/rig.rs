@@ -30,6 +30,9 @@ pub(super) const SHORT: &str = "token_lifetime = \"10s\"\n";
 /// The client. `certbind dev` writes the files of its own clients anew at each start, and leaves this one alone.
 const CLIENT: &str = "keeper";
 
+/// Who may vouch for the server.
+pub(super) const AUTHORITIES: &str = "servers.pem";
+
 /// `certbind dev`, and the files of a client in a folder that is relinked as Kubernetes does.
 pub(super) struct World {
     pub(super) site: Site,
@@ -48,6 +51,8 @@ impl World {
         let site = Site::new();
         let (server, dev) = Process::dev(site.dir(), "127.0.0.1:0".parse().unwrap());
         let mut world = Self { site, dev, server: Some(server), generation: 0 };
+        // Who vouches for the server, beside the file of who vouches for clients.
+        world.site.write(AUTHORITIES, &PKI.root.certificate_pem());
         fs::create_dir(world.path("tls")).unwrap();
         world.rotate(&PKI.billing.identity);
         let text = format!(
@@ -83,7 +88,7 @@ impl World {
     pub(super) fn certbind(&self, command: &str, more: &[&str]) -> Command {
         let mut certbind = certbind();
         certbind.arg(command).args(["--issuer", self.dev["issuer"].as_str().unwrap(), "--client-id", CLIENT]);
-        certbind.arg("--ca").arg(self.path("ca.pem"));
+        certbind.arg("--ca").arg(self.path(AUTHORITIES));
         certbind.arg("--cert").arg(self.path("tls/tls.crt")).arg("--key").arg(self.path("tls/tls.key"));
         certbind.args(more).current_dir(self.site.dir()).env("PATH", path());
         certbind

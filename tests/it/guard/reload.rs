@@ -3,9 +3,12 @@
 use std::process::Command;
 use std::time::Duration;
 
+use certbind_devpki::{Issuer, Validity};
+use certbind_proto::time::{Clock as _, SystemClock};
+
 use super::question::{forwarded, guard_file, token};
 use super::rig::{issuer, start_guard};
-use crate::process::rig::{Process, Site, within};
+use crate::process::rig::{PKI, Process, Site, within};
 use crate::support::finish::Finish as _;
 
 /// A guard, and what a proxy on its socket asks.
@@ -17,8 +20,14 @@ struct Asked {
 
 impl Asked {
     fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same with something changed before the guard starts.
+    fn with(change: impl FnOnce(&Site)) -> Self {
         let (site, server, issuer) = issuer();
         guard_file(&site, &issuer, "certificate_from = \"haproxy\"\naddress = \"unix:guard.sock\"");
+        change(&site);
         let guard = start_guard(&site);
         Self { site, guard, server }
     }
@@ -112,4 +121,26 @@ async fn a_file_that_is_wrong_or_needs_a_restart_changes_nothing() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_vouches_for_the_issuer_is_followed_in_the_file() {
+    let stranger = Issuer::root("stranger", Validity::days_from(SystemClock.now().unix() - 3600, 30)).unwrap();
+    let asked = Asked::with(|site| {
+        let text = std::fs::read_to_string(site.path("guard.toml")).unwrap();
+        site.write("guard.toml", &text.replace("file:ca.pem", "file:issuer.pem"));
+        site.write("issuer.pem", &stranger.certificate_pem());
+    });
+    assert_ne!(asked.verdict("/payments").await, 200, "there are no keys from somebody whom nobody vouches for");
+    asked.site.write("issuer.pem", &PKI.root.certificate_pem());
+    asked.says("ca: taken over").await;
+    within(async {
+        while asked.verdict("/payments").await != 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    asked.site.write("issuer.pem", "nobody");
+    asked.says("the old state stays in force").await;
+    assert_eq!(asked.verdict("/payments").await, 200);
 }

@@ -59,7 +59,7 @@ impl Scene {
     fn verifier(&self, revocation: Revocation) -> OnlineVerifier {
         let setup = self.running.setup();
         let settings = Settings::new(setup.issuer(), setup.resource());
-        let roots = vec![PKI.root.certificate().clone()];
+        let roots = fetch::Authorities::new(std::slice::from_ref(PKI.root.certificate())).unwrap();
         let fetch = fetch::Settings { revocation, ..fetch::Settings::new(roots, AddressPolicy::AllowPrivate) };
         OnlineVerifier::new(settings, fetch).unwrap()
     }

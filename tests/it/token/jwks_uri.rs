@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use certbind_devpki::{Identity, LeafSpec};
+use certbind_devpki::{Identity, Issuer, LeafSpec};
 use certbind_proto::jws::{Algorithm, SigningKey};
 use serde_json::{Value, json};
 
@@ -51,6 +51,34 @@ async fn rfc7591_2_a_published_key_is_rotated_without_a_word_to_the_server() {
     rig.at(30 + 11 * 60);
     rig.refuses("withdrawn", &ask(&rig, "old", &old), 400, "invalid_client", "key_unknown").await;
     rig.issues("new still", &ask(&rig, "new", &new)).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn rfc8725_3_10_whoever_vouches_for_a_jwks_uri_is_followed_in_the_file() {
+    let own = key();
+    let server = JwksServer::start(&[published("k", &own)]).await;
+    let stranger = Issuer::root("stranger", validity()).unwrap();
+    let rig = Rig::with(|setup| {
+        publishing(setup, &server);
+        setup.set("assertions.jwks_fetch.ca", "file:publishers.pem");
+        setup.file("publishers.pem", stranger.certificate_pem());
+    })
+    .await;
+    rig.refuses("a stranger vouches", &ask(&rig, "k", &own), 400, "invalid_client", "jwks_unavailable").await;
+    let is_told = |line: &Value| line["detail"] == "assertions.jwks_fetch.ca";
+    rig.replace("publishers.pem", &PKI.root.certificate_pem());
+    rig.audit_until(is_told).await;
+    rig.at(120);
+    rig.issues("the right one does", &ask(&rig, "k", &own)).await;
+
+    rig.replace("publishers.pem", "nobody");
+    rig.audit_until(|line| line["event"] == "config.rejected").await;
+    rig.at(20 * 60);
+    rig.issues("a bad file changes nothing", &ask(&rig, "k", &own)).await;
+    assert_eq!(server.asked(), 2);
+    rig.replace("publishers.pem", &PKI.root.certificate_pem());
+    rig.audit_lines(2, is_told).await;
     rig.end().await;
 }
 

@@ -41,7 +41,7 @@ fn clients(pki: &Pki) -> (Clients<Http>, Arc<AtomicUsize>) {
         let shown = tls.client_auth_cert_resolver.resolve(&[], &[]);
         Http { shows: shown.map(|shown| Thumbprint::of_der(&shown.cert[0])), alive: count.clone() }
     };
-    (Clients::new(&[pki.root.certificate().clone()], build).expect("clients"), alive)
+    (Clients::new(&pki.authorities(), build).expect("clients"), alive)
 }
 
 #[test]

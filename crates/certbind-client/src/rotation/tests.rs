@@ -1,7 +1,7 @@
 use std::sync::OnceLock;
 
 use certbind_devpki::{Issuer, LeafSpec, Validity};
-use certbind_https::{AddressPolicy, FetchError, Limits};
+use certbind_https::{AddressPolicy, Authorities, FetchError, Limits};
 use certbind_proto::entropy::SeededEntropy;
 use certbind_proto::scope::Scope;
 use hyper::header::HeaderValue;
@@ -261,7 +261,8 @@ fn name_of(active: &Active) -> &'static str {
 
 fn active(name: &str) -> Arc<Active> {
     let credential = Credential::Certificate(certificate(name));
-    let transport = Transport::new(&[], credential.certificate(), AddressPolicy::default(), Limits::default());
+    let nobody = Authorities::new(&[]).expect("nobody");
+    let transport = Transport::new(&nobody, credential.certificate(), AddressPolicy::default(), Limits::default());
     Arc::new(Active { credential, transport: transport.expect("a transport") })
 }
 

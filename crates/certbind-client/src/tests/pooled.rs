@@ -13,7 +13,7 @@ use super::*;
 fn api_of(pki: &Pki, stub: &Stub, folder: &Folder) -> (Arc<Api<Http>>, Arc<FixedClock>, Follower) {
     let client = Client::new(pki, stub, folder.files().load().expect("a credential"));
     let follower = client.source.follow_every(folder.files(), Duration::from_millis(5));
-    let clients = Clients::new(&[pki.root.certificate().clone()], http).expect("clients");
+    let clients = Clients::new(&pki.authorities(), http).expect("clients");
     (Arc::new(Api::new(client.source, clients)), client.clock, follower)
 }
 

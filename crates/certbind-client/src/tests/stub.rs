@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::START;
+use crate::Authorities;
 
 /// From 1970 to 2100: what a test does not spoil holds at any time.
 pub(crate) const ALWAYS: Validity = Validity { not_before: 0, not_after: 4_102_444_800 };
@@ -38,6 +39,10 @@ pub(crate) struct Pki {
 impl Pki {
     pub(crate) fn new() -> Self {
         Self { root: Issuer::root("stub", ALWAYS).expect("an authority") }
+    }
+
+    pub(crate) fn authorities(&self) -> Authorities {
+        Authorities::new(std::slice::from_ref(self.root.certificate())).expect("an authority")
     }
 
     pub(crate) fn client(&self, validity: Validity) -> Identity {

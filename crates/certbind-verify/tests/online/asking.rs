@@ -33,7 +33,7 @@ impl Rig {
         issuer.publishes(&[&signer]);
         let own = Signer::new(SigningKey::generate(Algorithm::Es256).unwrap(), assertion::TYP, Some("api-1"));
         let asking = Asking { when_away, ..Asking::new("api", Credential::Assertion(Arc::new(own))) };
-        let fetch = Settings::new(vec![issuer.root()], AddressPolicy::AllowPrivate);
+        let fetch = Settings::new(issuer.authorities(), AddressPolicy::AllowPrivate);
         let limits = Limits { total: Duration::from_millis(500), ..Limits::default() };
         let fetch = Settings { limits, revocation: Revocation::Asked(asking), ..fetch };
         let settings = certbind_verify::Settings::new(&issuer.url(), AUDIENCE);

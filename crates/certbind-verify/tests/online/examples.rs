@@ -41,7 +41,7 @@ impl Rig {
         let api = format!("https://localhost:{}", listener.local_addr().unwrap().port());
         let server = issuer.leaf(&LeafSpec::server(ALWAYS));
         let tls = tls::config(server.chain().to_vec(), server.key()).unwrap();
-        let fetch = fetch::Settings::new(vec![issuer.root()], AddressPolicy::AllowPrivate);
+        let fetch = fetch::Settings::new(issuer.authorities(), AddressPolicy::AllowPrivate);
         let metadata = ResourceMetadata::new(AUDIENCE, &issuer.url()).unwrap();
         let settings = Settings { resource_metadata: Some(metadata.url()), ..Settings::new(&issuer.url(), AUDIENCE) };
         let verifier = OnlineVerifier::new(settings, fetch).unwrap();

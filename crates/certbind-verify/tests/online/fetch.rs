@@ -39,7 +39,7 @@ impl Rig {
 
     async fn with(addresses: AddressPolicy, limits: Limits) -> Self {
         let issuer = StubIssuer::start().await;
-        let fetch = Settings { limits, ..Settings::new(vec![issuer.root()], addresses) };
+        let fetch = Settings { limits, ..Settings::new(issuer.authorities(), addresses) };
         let settings = certbind_verify::Settings::new(&issuer.url(), AUDIENCE);
         Self { verifier: OnlineVerifier::new(settings, fetch).unwrap(), issuer }
     }
@@ -269,7 +269,7 @@ async fn rfc8725_3_10_private_addresses_are_not_connected_to_unless_allowed() {
 async fn an_issuer_that_is_no_https_url_is_never_asked() {
     let issuer = StubIssuer::start().await;
     for name in [issuer.url().replace("https", "http"), "auth.example.com".to_owned(), String::new()] {
-        let fetch = Settings::new(vec![issuer.root()], AddressPolicy::AllowPrivate);
+        let fetch = Settings::new(issuer.authorities(), AddressPolicy::AllowPrivate);
         let verifier = OnlineVerifier::new(certbind_verify::Settings::new(&name, AUDIENCE), fetch).unwrap();
         assert!(!verifier.warm_up(at(0)).await, "{name}");
         assert_eq!(verifier.trouble().as_deref(), Some("the issuer is not an https URL (RFC 8414 §2)"), "{name}");

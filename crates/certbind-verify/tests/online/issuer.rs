@@ -8,6 +8,7 @@ use certbind_devpki::{Identity, Issuer, LeafSpec, Validity};
 use certbind_proto::access_token;
 use certbind_proto::jwk::JwkSet;
 use certbind_proto::jws::{Algorithm, Signer, SigningKey};
+use certbind_verify::fetch::Authorities;
 use certbind_verify::{Thumbprint, Timestamp};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -80,6 +81,11 @@ impl StubIssuer {
 
     pub(crate) fn root(&self) -> CertificateDer<'static> {
         self.authority.certificate().clone()
+    }
+
+    /// It alone vouches for the servers here.
+    pub(crate) fn authorities(&self) -> Authorities {
+        Authorities::new(&[self.root()]).unwrap()
     }
 
     /// A certificate of the same authority, for other servers and for clients.

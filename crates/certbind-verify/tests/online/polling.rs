@@ -40,7 +40,7 @@ impl Rig {
         let clock = Arc::new(FixedClock::at(at(0)));
         let polling = Polling { clock: clock.clone(), every, policy, ..Polling::default() };
         let limits = Limits { total: Duration::from_millis(500), ..Limits::default() };
-        let fetch = Settings::new(vec![issuer.root()], AddressPolicy::AllowPrivate);
+        let fetch = Settings::new(issuer.authorities(), AddressPolicy::AllowPrivate);
         let fetch = Settings { limits, revocation: Revocation::Polled(polling), ..fetch };
         let settings = certbind_verify::Settings::new(&issuer.url(), AUDIENCE);
         Self { verifier: OnlineVerifier::new(settings, fetch).unwrap(), issuer, signer, clock }
