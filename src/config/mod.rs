@@ -12,6 +12,7 @@ mod fault;
 mod guard;
 mod identity;
 pub mod keys;
+mod listen;
 mod load;
 mod origin;
 mod pkcs11;
