@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::admin::AdminTrust;
 use super::checker::Checker;
 use super::fault::{Complaint, Concern, Fault, Warning};
+use super::listen::certificate_url;
 use super::pkcs11::ModuleUri;
 use super::proxy::{self, ProxyListener};
 use super::raw::RawConfig;
@@ -67,11 +68,12 @@ impl Checker<'_> {
         self.draft.named.data_dir.clone_from(&data_dir);
         let profile = self.word("profile", Profile::named);
         let min_tls = self.word("listen.mtls.min_tls", MinTls::named);
-        let mtls = self.mtls(issuer.as_ref(), min_tls);
+        let mtls = self.optional("listen.mtls", |checker| checker.mtls(issuer.as_ref()));
         let proxy = self.optional(proxy::TABLE, |checker| checker.behind_proxy(issuer.as_ref()));
         let public = self.optional("listen.public", |checker| checker.public(issuer.as_ref(), min_tls));
         let ops = self.optional("listen.ops", Self::ops);
         let admin = self.optional("listen.admin", Self::admin);
+        self.check_entrances();
         self.check_addresses();
         self.check_aliases();
         let trust = self.each("trust", Self::trust);
@@ -94,12 +96,15 @@ impl Checker<'_> {
         if profile == Some(Profile::Fapi2) {
             self.check_fapi2();
         }
+        let (mtls, proxy) = (mtls?, proxy?);
         Some(Config {
             issuer: issuer?,
             data_dir: data_dir?,
             profile: profile?,
-            mtls: mtls?,
-            proxy: proxy?,
+            certificate_url: certificate_url(mtls.as_ref(), proxy.as_ref())?.clone(),
+            min_tls: min_tls?,
+            mtls,
+            proxy,
             public: public?,
             ops: ops?,
             admin: admin?,

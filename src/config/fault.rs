@@ -242,6 +242,11 @@ pub enum Fault {
         /// The table of the listener.
         table: &'static str,
     },
+    /// Nobody with a certificate could come.
+    #[error(
+        "has neither [listen.mtls] nor [listen.proxy]; write [listen.mtls] with `cert` and `key` where clients come by themselves, [listen.proxy] where a proxy ends their TLS"
+    )]
+    NoEntrance,
     /// Nothing would pass.
     #[error("is missing: nothing passes without a [[route]] that says what a token must be")]
     NoRoute,

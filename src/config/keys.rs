@@ -121,7 +121,7 @@ pub static SERVER: Schema = Schema {
         "tokens.lifetime",
         "trust.N.",
     ],
-    optional_tables: &["listen.proxy", "listen.public", "listen.ops", "listen.admin"],
+    optional_tables: &["listen.mtls", "listen.proxy", "listen.public", "listen.ops", "listen.admin"],
 };
 
 use Fallback::{Derived, Is, Required};
@@ -177,7 +177,7 @@ pub const KEYS: &[Key] = &[
         "listen.mtls.min_tls",
         Kind::Choice(MinTls::NAMES),
         Is("1.2"),
-        "the oldest TLS version that is spoken; `1.3` switches 1.2 off (RFC 9852)",
+        "the oldest TLS version that is spoken, with proxies and administrators as well; `1.3` switches 1.2 off (RFC 9852)",
     ),
     key(
         "listen.mtls.client_certificate",
@@ -267,7 +267,7 @@ pub const KEYS: &[Key] = &[
     key(
         "listen.public.min_tls",
         Kind::Choice(MinTls::NAMES),
-        Derived("that of `listen.mtls.min_tls`"),
+        Derived("that of `listen.mtls.min_tls`, which is `1.2` without that table"),
         "as `listen.mtls.min_tls`",
     ),
     key(

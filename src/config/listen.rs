@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 
 use super::checker::Checker;
 use super::fault::{Concern, Fault};
-use super::proxy;
+use super::proxy::{self, BehindProxy};
 use super::settings::*;
-use super::url::Issuer;
+use super::url::{Issuer, WebOrigin};
+
+/// The table of the listener that asks for certificates.
+const MTLS: &str = "listen.mtls";
 
 impl Checker<'_> {
-    pub(super) fn mtls(&mut self, issuer: Option<&Issuer>, min_tls: Option<MinTls>) -> Option<MtlsListener> {
+    pub(super) fn mtls(&mut self, issuer: Option<&Issuer>) -> Option<MtlsListener> {
         let address = self.address("listen.mtls.address");
         let public_url = self.public_url("listen.mtls.public_url", issuer);
         let identity = self.identity("listen.mtls");
@@ -19,7 +22,6 @@ impl Checker<'_> {
             address: address?,
             public_url: public_url?,
             identity: identity?,
-            min_tls: min_tls?,
             client_certificate: client_certificate?,
             resumption: resumption?,
         })
@@ -48,12 +50,32 @@ impl Checker<'_> {
     }
 }
 
+/// Where clients go that have a certificate: to the proxy, where there is one, as its operator put it there for them.
+pub(super) fn certificate_url<'a>(
+    mtls: Option<&'a MtlsListener>,
+    proxy: Option<&'a BehindProxy>,
+) -> Option<&'a WebOrigin> {
+    proxy.map(|proxy| &proxy.public_url).or(mtls.map(|mtls| &mtls.public_url))
+}
+
 /// Rules between listeners.
 impl Checker<'_> {
+    /// RFC 8705 §2: a client with a certificate can come, by itself or through a proxy.
+    pub(super) fn check_entrances(&mut self) {
+        let is_told = ["listen", MTLS, proxy::TABLE].iter().any(|table| self.raw.is_spoilt(table));
+        if !is_told && !self.has_entrance() {
+            self.complain("listen", Fault::NoEntrance);
+        }
+    }
+
+    fn has_entrance(&self) -> bool {
+        self.raw.has_table(MTLS) || self.raw.has_table(proxy::TABLE)
+    }
+
     pub(super) fn check_addresses(&mut self) {
         const LISTENERS: [&str; 5] = ["listen.mtls", "listen.proxy", "listen.public", "listen.ops", "listen.admin"];
         let mut taken: Vec<(String, String)> = Vec::new();
-        for listener in LISTENERS.into_iter().filter(|l| *l == "listen.mtls" || self.raw.has_table(l)) {
+        for listener in LISTENERS.into_iter().filter(|listener| self.raw.has_table(listener)) {
             let path = format!("{listener}.address");
             let Some(address) = self.peek(&path) else { continue };
             if let Some((other, _)) = taken.iter().find(|(_, other)| is_one_place(other, &address)) {
@@ -70,7 +92,7 @@ impl Checker<'_> {
             true => "listen.proxy.public_url",
             false => "listen.mtls.public_url",
         };
-        if !self.raw.has_table("listen.public") || self.raw.is_spoilt(alias_key) {
+        if !self.raw.has_table("listen.public") || !self.has_entrance() || self.raw.is_spoilt(alias_key) {
             return;
         }
         let Some(alias) = self.peek(alias_key) else { return self.complain(alias_key, Fault::AliasMissing) };

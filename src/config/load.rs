@@ -38,8 +38,8 @@ const MAX_CRL: u64 = 64 * 1024 * 1024;
 /// What stands in the files. It replaces its predecessor as a whole when files change.
 #[derive(Debug)]
 pub struct Files {
-    /// The certificate and key of `[listen.mtls]`.
-    pub mtls: Identity,
+    /// The certificate and key of `[listen.mtls]`, if there is one.
+    pub mtls: Option<Identity>,
     /// Those of `[listen.public]`, if there is one.
     pub public: Option<Identity>,
     /// Those of `[listen.admin]`, and who vouches for administrators, if it speaks TLS.
@@ -114,7 +114,7 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
     let named = std::mem::take(&mut draft.named);
     let mut loader = Loader { raw, draft, environment, now };
     loader.folders(&named);
-    let mtls = loader.identity_of("listen.mtls", &named).flatten();
+    let mtls = loader.identity_of("listen.mtls", &named);
     let public = loader.identity_of("listen.public", &named);
     let admin = loader.admin(&named);
     let proxy = named.proxy.as_ref().map_or(Some(None), |listen| loader.proxy(proxy::TABLE, listen).map(Some));
@@ -126,10 +126,11 @@ pub(super) fn load(raw: &RawConfig, draft: &mut Draft, environment: &Environment
     let pin = named.pin.as_ref().map_or(Some(None), |pin| loader.pin(pin).map(Some));
     let encryption = named.encryption.as_ref().map_or(Some(None), |source| loader.encryption(source).map(Some));
     let database = named.database.as_ref().map_or(Some(None), |(url, ca)| loader.database(url, ca.as_ref()).map(Some));
-    let public = public.map_or(Some(None), |public| public.map(Some))?;
+    let where_there_is_one = |identity: Option<Option<Identity>>| identity.map_or(Some(None), |found| found.map(Some));
+    let (mtls, public) = (where_there_is_one(mtls), where_there_is_one(public));
     let (admin, proxy, trust, fetch_roots) = (admin?, proxy?, trust?, fetch_roots?);
     let keys = KeyFiles { encryption: encryption?, pin: pin? };
-    let files = Files { mtls: mtls?, public, admin, proxy, trust, fetch_roots, keys, database: database? };
+    let files = Files { mtls: mtls?, public: public?, admin, proxy, trust, fetch_roots, keys, database: database? };
     draft.complaints.is_empty().then_some(files)
 }
 

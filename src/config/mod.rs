@@ -128,7 +128,7 @@ fn collected(mut complaints: Vec<Complaint>, draft: check::Draft) -> Rejected {
 /// What follows from other keys.
 fn derived(path: &str, config: &Config) -> Option<String> {
     Some(match path {
-        "listen.mtls.public_url" => config.mtls.public_url.to_string(),
+        "listen.mtls.public_url" => config.mtls.as_ref()?.public_url.to_string(),
         "listen.proxy.public_url" => config.proxy.as_ref()?.public_url.to_string(),
         "listen.public.public_url" => config.public.as_ref()?.public_url.to_string(),
         "listen.public.min_tls" => config.public.as_ref()?.min_tls.as_str().to_owned(),
@@ -157,12 +157,6 @@ impl Config {
         admin.into_iter().chain(proxy)
     }
 
-    /// Where clients go that have a certificate: to the proxy, where there is one, as its operator put it there for them.
-    #[must_use]
-    pub fn certificate_url(&self) -> &WebOrigin {
-        self.proxy.as_ref().map_or(&self.mtls.public_url, |proxy| &proxy.public_url)
-    }
-
     /// The files and folders whose change calls for a reload: certificates, keys, anchors, revocation lists.
     #[must_use]
     pub fn watched(&self, environment: &Environment) -> Vec<PathBuf> {
@@ -174,7 +168,9 @@ impl Config {
             Some(ProxyListener::Tls(proxy)) => Some(&**proxy),
             Some(ProxyListener::Unix { .. }) | None => None,
         };
-        let identities = std::iter::once(&self.mtls.identity)
+        let mtls = self.mtls.as_ref().map(|mtls| &mtls.identity);
+        let identities = mtls
+            .into_iter()
             .chain(self.public.as_ref().map(|public| &public.identity))
             .chain(admin.map(|admin| &admin.identity))
             .chain(proxy.map(|proxy| &proxy.identity));

@@ -23,11 +23,15 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `profile`
     pub profile: Profile,
-    /// `[listen.mtls]`
-    pub mtls: MtlsListener,
-    /// `[listen.proxy]`; without it no proxy is believed.
+    /// `[listen.mtls]`; without it clients come through a proxy.
+    pub mtls: Option<MtlsListener>,
+    /// `[listen.proxy]`; without it no proxy is believed. One of the two is there.
     pub proxy: Option<BehindProxy>,
-    /// `[listen.public]`; without it the mutual-TLS listener serves everybody.
+    /// Where clients go that have a certificate: what they call the proxy, or else the listener that asks for it.
+    pub certificate_url: WebOrigin,
+    /// `listen.mtls.min_tls`, which proxies and administrators have to speak as well.
+    pub min_tls: MinTls,
+    /// `[listen.public]`; without it the others serve everybody.
     pub public: Option<PublicListener>,
     /// `[listen.ops]`; without it there is no such listener.
     pub ops: Option<OpsListener>,
@@ -62,8 +66,6 @@ pub struct MtlsListener {
     pub public_url: WebOrigin,
     /// Its certificate and key.
     pub identity: IdentitySource,
-    /// The oldest TLS version that it speaks.
-    pub min_tls: MinTls,
     /// What happens to a client without certificate.
     pub client_certificate: ClientCertificate,
     /// Whether sessions are resumed.

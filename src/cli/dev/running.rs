@@ -17,6 +17,7 @@ use crate::net::Listener;
 pub struct Running {
     setup: Setup,
     server: Server,
+    server_address: SocketAddr,
     api: Api,
 }
 
@@ -44,9 +45,10 @@ impl Running {
     async fn serve(setup: Setup, server: Listener, api: Listener) -> anyhow::Result<Self> {
         let sources = Sources { file: setup.config_file(), environment: Environment::default(), set: Vec::new() };
         let opened = config::open(&sources, SystemClock.now()).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
+        let server_address = server.local_address();
         let server = Server::start(opened, Sockets::with_mtls(server), Platform::default()).await?;
         let api = Api::start(api, &setup).await?;
-        Ok(Self { setup, server, api })
+        Ok(Self { setup, server, server_address, api })
     }
 
     /// The folder and what is in it.
@@ -57,8 +59,8 @@ impl Running {
 
     /// Where the server listens.
     #[must_use]
-    pub fn server_address(&self) -> SocketAddr {
-        self.server.address()
+    pub const fn server_address(&self) -> SocketAddr {
+        self.server_address
     }
 
     /// Where the API listens.

@@ -115,7 +115,7 @@ impl Host for ServerAround {
         let config = &live.checked.config;
         Standing {
             issuer: config.issuer.as_str().to_owned(),
-            token_endpoint: format!("{}{TOKEN_PATH}", config.certificate_url().as_str()),
+            token_endpoint: format!("{}{TOKEN_PATH}", config.certificate_url.as_str()),
             engine: match config.storage {
                 Storage::Sqlite => "sqlite",
                 Storage::Postgres(_) => "postgres",

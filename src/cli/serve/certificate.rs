@@ -11,8 +11,8 @@ use rustls::sign::CertifiedKey;
 use super::settings;
 use crate::cli::report::{self, Reporter};
 use crate::config::{
-    AdminListener, AdminTls, Config, Environment, Fault, Files, Identity, IdentitySource, MutualFiles, ProxyFiles,
-    ProxyListener, ProxyTls, PublicListener,
+    AdminListener, AdminTls, Config, Environment, Fault, Files, Identity, IdentitySource, MtlsListener, MutualFiles,
+    ProxyFiles, ProxyListener, ProxyTls, PublicListener,
 };
 use crate::metrics::Metrics;
 use crate::net::tls;
@@ -244,7 +244,7 @@ pub(in crate::cli) fn certified(identity: &Identity) -> Result<CertifiedKey, rus
 
 /// The certificates of all listeners that speak TLS.
 pub(super) struct Certificates {
-    mtls: ServerCertificate,
+    mtls: Option<ServerCertificate>,
     public: Option<ServerCertificate>,
     admin: Option<ServerCertificate>,
     proxy: Option<ServerCertificate>,
@@ -252,7 +252,7 @@ pub(super) struct Certificates {
 
 /// What the handshakes of each listener go by.
 pub(super) struct Acceptors {
-    pub(super) mtls: Arc<tls::Acceptor>,
+    pub(super) mtls: Option<Arc<tls::Acceptor>>,
     pub(super) public: Option<Arc<tls::Acceptor>>,
     pub(super) admin: Option<Arc<tls::Acceptor>>,
     pub(super) proxy: Option<Arc<tls::Acceptor>>,
@@ -273,7 +273,10 @@ impl Certificates {
             metrics.server_certificate_expiry(source.listener, report::seconds(identity.not_after()));
             ServerCertificate::new(source, environment.clone())
         };
-        let mtls = new(of_mtls(config, &files.mtls)?, &files.mtls)?;
+        let mtls = match (&config.mtls, &files.mtls) {
+            (Some(own), Some(identity)) => Some(new(of_mtls(config, own, identity)?, identity)?),
+            _ => None,
+        };
         let public = match (&config.public, &files.public) {
             (Some(own), Some(identity)) => Some(new(of_public(config, own, identity)?, identity)?),
             _ => None,
@@ -296,7 +299,7 @@ impl Certificates {
     pub(super) fn acceptors(&self) -> Acceptors {
         let acceptor = |certificate: &Option<ServerCertificate>| certificate.as_ref().map(ServerCertificate::acceptor);
         Acceptors {
-            mtls: self.mtls.acceptor(),
+            mtls: acceptor(&self.mtls),
             public: acceptor(&self.public),
             admin: acceptor(&self.admin),
             proxy: acceptor(&self.proxy),
@@ -328,18 +331,17 @@ impl Certificates {
     }
 
     fn all(&self) -> impl Iterator<Item = &ServerCertificate> {
-        std::iter::once(&self.mtls).chain(&self.public).chain(&self.admin).chain(&self.proxy)
+        self.mtls.iter().chain(&self.public).chain(&self.admin).chain(&self.proxy)
     }
 }
 
-fn of_mtls(config: &Config, identity: &Identity) -> Result<Source, rustls::Error> {
-    let own = &config.mtls;
+fn of_mtls(config: &Config, own: &MtlsListener, identity: &Identity) -> Result<Source, rustls::Error> {
     Ok(Source {
         listener: "mtls",
         table: "listen.mtls",
         host: Some(own.public_url.host().to_owned()),
         files: own.identity.clone(),
-        tls: settings::mtls(config, certified(identity)?),
+        tls: settings::mtls(config, own, certified(identity)?),
     })
 }
 

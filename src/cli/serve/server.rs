@@ -22,7 +22,7 @@ use crate::cli::clients;
 use crate::cli::poll::Poll;
 use crate::cli::report::{Report, Reporter};
 use crate::cli::signing_keys::KeyWatch;
-use crate::config::{AdminListener, Config, Opened, ProxyListener};
+use crate::config::{AdminListener, Config, Opened, ProxyListener, WebOrigin};
 use crate::http::ops::Operations;
 use crate::http::{Behind, Front, Hosts};
 use crate::metrics::Metrics;
@@ -37,7 +37,7 @@ const LAST_WRITE: Duration = Duration::from_secs(3);
 
 /// A running server.
 pub struct Server {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     public_address: Option<SocketAddr>,
     ops_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
@@ -71,7 +71,7 @@ impl Server {
         let Listening { mtls, public, ops, admin, proxy } = Listening::open(&config, sockets)?;
         let reloader = Arc::new(Reloader::start(opened, platform).await?);
         let mut server = Self {
-            address: mtls.local_address(),
+            address: mtls.as_ref().map(Listener::local_address),
             public_address: public.as_ref().map(Listener::local_address),
             ops_address: ops.as_ref().map(Listener::local_address),
             admin_address: admin.as_ref().map(Listener::local_address),
@@ -87,15 +87,16 @@ impl Server {
         }
         ops.into_iter().for_each(|ops| server.serve_operations(ops));
         server.serve_admin(&config, admin)?;
-        let (public, ops) = (server.public_address.map(display), server.ops_address.map(display));
-        let (admin, proxy) = (server.admin_address.map(display), server.proxy_address.map(display));
-        tracing::info!(issuer = config.issuer.as_str(), address = %server.address, public, ops, admin, proxy, "ready");
+        let (address, public) = (server.address.map(display), server.public_address.map(display));
+        let (ops, admin) = (server.ops_address.map(display), server.admin_address.map(display));
+        let proxy = server.proxy_address.map(display);
+        tracing::info!(issuer = config.issuer.as_str(), address, public, ops, admin, proxy, "ready");
         Ok(server)
     }
 
     /// Where the listener that asks for certificates listens.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
+    pub const fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -145,13 +146,16 @@ impl Server {
         self.reloader.limits.load().drain
     }
 
-    fn serve_clients(&mut self, config: &Config, mtls: Listener, public: Option<Listener>) {
+    fn serve_clients(&mut self, config: &Config, mtls: Option<Listener>, public: Option<Listener>) {
         let acceptors = self.reloader.certificates.acceptors();
-        let url = config.mtls.public_url.as_str();
-        let public_url = config.public.as_ref().map(|public| public.public_url.as_str());
-        self.serve("mtls", mtls, acceptors.mtls, others(url, public_url));
-        if let (Some(public), Some(acceptor), Some(public_url)) = (public, acceptors.public, public_url) {
-            self.serve("public", public, acceptor, others(public_url, Some(url)));
+        let mtls_url = config.mtls.as_ref().map(|mtls| &mtls.public_url);
+        let proxy_url = config.proxy.as_ref().map(|proxy| &proxy.public_url);
+        let public_url = config.public.as_ref().map(|public| &public.public_url);
+        if let (Some(mtls), Some(acceptor), Some(own)) = (mtls, acceptors.mtls, mtls_url) {
+            self.serve("mtls", mtls, acceptor, others(own, [public_url]));
+        }
+        if let (Some(public), Some(acceptor), Some(own)) = (public, acceptors.public, public_url) {
+            self.serve("public", public, acceptor, others(own, [mtls_url, proxy_url]));
         }
     }
 
@@ -185,7 +189,7 @@ impl Server {
 
 /// The sockets of a configuration, all of them open.
 struct Listening {
-    mtls: Listener,
+    mtls: Option<Listener>,
     public: Option<Listener>,
     ops: Option<Listener>,
     admin: Option<Listener>,
@@ -194,7 +198,7 @@ struct Listening {
 
 impl Listening {
     fn open(config: &Config, mut sockets: Sockets) -> anyhow::Result<Self> {
-        let mtls = sockets.listen("mtls", config.mtls.address)?;
+        let mtls = config.mtls.as_ref().map(|mtls| sockets.listen("mtls", mtls.address)).transpose()?;
         let public = config.public.as_ref().map(|public| sockets.listen("public", public.address)).transpose()?;
         let ops = config.ops.as_ref().map(|ops| sockets.listen("ops", ops.address)).transpose()?;
         let admin = match &config.admin {
@@ -231,10 +235,10 @@ fn follow(reloader: &Arc<Reloader>) -> io::Result<Watches> {
     })
 }
 
-/// The authority of the other listener, unless both share one.
-fn others(own: &str, other: Option<&str>) -> Hosts {
-    let authority = |url: &str| url.trim_start_matches("https://").to_owned();
-    Hosts { of_others: other.filter(|other| *other != own).map(authority).into_iter().collect() }
+/// The authorities of other listeners, except one that it shares with them.
+fn others<const N: usize>(own: &WebOrigin, others: [Option<&WebOrigin>; N]) -> Hosts {
+    let authority = |url: &WebOrigin| url.as_str().trim_start_matches("https://").to_owned();
+    Hosts { of_others: others.into_iter().flatten().filter(|other| *other != own).map(authority).collect() }
 }
 
 impl Service for Operations {

@@ -41,7 +41,9 @@ const fn algorithms(profile: Profile) -> Algorithms {
 
 /// What assertions are held against.
 pub(in crate::cli) fn assertions(config: &Config) -> AssertionSettings {
-    let bases = std::iter::once(&config.mtls.public_url)
+    let mtls = config.mtls.as_ref().map(|mtls| &mtls.public_url);
+    let bases = mtls
+        .into_iter()
         .chain(config.proxy.as_ref().map(|proxy| &proxy.public_url))
         .chain(config.public.as_ref().map(|public| &public.public_url));
     AssertionSettings {
@@ -157,7 +159,7 @@ const fn token_algorithm(config: &Config) -> Algorithm {
 /// The metadata say what works: a method that needs a trust group is left out when there is none.
 pub(super) fn metadata(config: &Config, own_algorithms: Algorithms) -> metadata::Settings {
     let works = |method: &AuthMethod| *method != AuthMethod::TlsClientAuth || !config.trust.is_empty();
-    let mtls = config.certificate_url().as_str().to_owned();
+    let mtls = config.certificate_url.as_str().to_owned();
     metadata::Settings {
         issuer: config.issuer.as_str().to_owned(),
         base_url: config.public.as_ref().map_or_else(|| mtls.clone(), |public| public.public_url.as_str().to_owned()),
@@ -206,15 +208,15 @@ pub(super) fn connections(config: &Config) -> net::Limits {
 }
 
 /// TLS of the listener that asks for certificates.
-pub(super) const fn mtls(config: &Config, certificate: CertifiedKey) -> tls::Settings {
+pub(super) const fn mtls(config: &Config, listener: &config::MtlsListener, certificate: CertifiedKey) -> tls::Settings {
     tls::Settings {
         certificate,
-        client_certificate: match config.mtls.client_certificate {
+        client_certificate: match listener.client_certificate {
             config::ClientCertificate::Optional => tls::ClientCertificate::Optional,
             config::ClientCertificate::Required => tls::ClientCertificate::Required,
         },
-        min_version: min_version(config.mtls.min_tls),
-        resumption: match config.mtls.resumption {
+        min_version: min_version(config.min_tls),
+        resumption: match listener.resumption {
             config::Resumption::On => tls::Resumption::StatelessTicket,
             config::Resumption::Off => tls::Resumption::Off,
         },
@@ -239,7 +241,7 @@ pub(super) const fn public(
 
 /// TLS of the admin API and with proxies.
 pub(super) const fn mutual(config: &Config, certificate: CertifiedKey) -> tls::Settings {
-    proxies::mutual(certificate, min_version(config.mtls.min_tls), suites(config.profile))
+    proxies::mutual(certificate, min_version(config.min_tls), suites(config.profile))
 }
 
 /// Who may use the admin API over TLS.

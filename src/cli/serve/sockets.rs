@@ -21,6 +21,8 @@ pub(super) const NAMES: [&str; 5] = ["mtls", "public", "ops", "admin", "proxy"];
 #[derive(Default)]
 pub struct Sockets {
     open: BTreeMap<&'static str, Open>,
+    /// Whether the one that was handed over has no name.
+    is_nameless: bool,
 }
 
 enum Open {
@@ -54,6 +56,12 @@ pub(super) enum SocketFault {
         "a socket named `{name}` was handed over, and no [listen.{name}] of the configuration has an address for it"
     )]
     NotConfigured { name: &'static str },
+    /// Nobody said what it is for, and what it would be for is not there. It is not taken for `[listen.proxy]`: a
+    /// listener that believes headers is meant, and never what is left over.
+    #[error(
+        "a socket without a name was handed over, which is for [listen.mtls], and the configuration has none; say FileDescriptorName=proxy if it is for [listen.proxy]"
+    )]
+    Nameless,
 }
 
 impl Sockets {
@@ -66,19 +74,20 @@ impl Sockets {
         let mut given = ListenFd::from_env();
         let names = environment.get("LISTEN_FDNAMES").and_then(|names| names.to_str()).unwrap_or_default();
         let mut open = BTreeMap::new();
+        let is_nameless = is_nameless(given.len(), names);
         for (at, name) in names_of(given.len(), names).map_err(refused)?.into_iter().enumerate() {
             let not_listening = |error| refused(SocketFault::NotListening { name, error });
             let socket = given.take_tcp_listener(at).map_err(not_listening)?;
             let socket = socket.ok_or_else(|| not_listening(io::ErrorKind::NotFound.into()))?;
             open.insert(name, Open::HandedOver(socket));
         }
-        Ok(Self { open })
+        Ok(Self { open, is_nameless })
     }
 
     /// With this one for `[listen.mtls]`.
     #[must_use]
     pub fn with_mtls(listener: Listener) -> Self {
-        Self { open: BTreeMap::from([("mtls", Open::Here(listener))]) }
+        Self { open: BTreeMap::from([("mtls", Open::Here(listener))]), is_nameless: false }
     }
 
     /// The listener at this address: on the socket that was handed over for it, or on a new one.
@@ -105,7 +114,11 @@ impl Sockets {
     /// # Errors
     /// Something is.
     pub(super) fn all_used(&self) -> anyhow::Result<()> {
-        self.open.keys().next().map_or(Ok(()), |name| Err(refused(SocketFault::NotConfigured { name })))
+        match self.open.keys().next() {
+            None => Ok(()),
+            Some(_) if self.is_nameless => Err(refused(SocketFault::Nameless)),
+            Some(name) => Err(refused(SocketFault::NotConfigured { name })),
+        }
     }
 }
 
@@ -114,19 +127,17 @@ fn refused(fault: SocketFault) -> anyhow::Error {
     Unusable(fault.to_string()).into()
 }
 
-/// A name for each socket. A single one without a name of ours is for `[listen.mtls]`: a unit that does not say
-/// `FileDescriptorName=` hands over its own name, and other supervisors none.
+/// A name for each socket. A single one without is for `[listen.mtls]`.
 fn names_of(sockets: usize, names: &str) -> Result<Vec<&'static str>, SocketFault> {
-    let names: Vec<_> = names.split(':').filter(|name| !name.is_empty()).collect();
-    let known = |name: &str| NAMES.into_iter().find(|known| *known == name);
-    match names.as_slice() {
-        _ if sockets == 0 => return Ok(Vec::new()),
-        [] if sockets == 1 => return Ok(vec!["mtls"]),
-        [name] if sockets == 1 && known(name).is_none() && name.ends_with(".socket") => return Ok(vec!["mtls"]),
-        names if names.len() != sockets => {
-            return Err(SocketFault::NamesMissing { sockets, names: names.len() });
-        }
-        _ => {}
+    if sockets == 0 {
+        return Ok(Vec::new());
+    }
+    if is_nameless(sockets, names) {
+        return Ok(vec!["mtls"]);
+    }
+    let names: Vec<_> = split(names).collect();
+    if names.len() != sockets {
+        return Err(SocketFault::NamesMissing { sockets, names: names.len() });
     }
     let mut found = Vec::new();
     for name in names {
@@ -137,6 +148,21 @@ fn names_of(sockets: usize, names: &str) -> Result<Vec<&'static str>, SocketFaul
         found.push(name);
     }
     Ok(found)
+}
+
+/// Whether it is a single one without a name of ours: a unit that does not say `FileDescriptorName=` hands over its own
+/// name, and other supervisors none.
+fn is_nameless(sockets: usize, names: &str) -> bool {
+    let is_of_unit = |name: &str| known(name).is_none() && name.ends_with(".socket");
+    sockets == 1 && split(names).count() <= 1 && split(names).all(is_of_unit)
+}
+
+fn split(names: &str) -> impl Iterator<Item = &str> {
+    names.split(':').filter(|name| !name.is_empty())
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    NAMES.into_iter().find(|known| *known == name)
 }
 
 #[cfg(test)]
@@ -166,7 +192,7 @@ mod tests {
     async fn a_socket_for_another_address_is_not_taken() {
         let handed_over = || {
             let socket = Open::HandedOver(TcpListener::bind("127.0.0.1:0").unwrap());
-            Sockets { open: BTreeMap::from([("mtls", socket)]) }
+            Sockets { open: BTreeMap::from([("mtls", socket)]), is_nameless: false }
         };
         let fault = |configured: &str| {
             let mut sockets = handed_over();
@@ -178,7 +204,10 @@ mod tests {
             assert!(fault.contains("for listen.mtls listens at 127.0.0.1:") && fault.contains(configured), "{fault}");
         }
         let mut sockets = handed_over();
-        assert!(sockets.all_used().is_err());
+        let fault = |sockets: &Sockets| sockets.all_used().unwrap_err().to_string();
+        assert!(fault(&sockets).contains("named `mtls`"));
+        sockets.is_nameless = true;
+        assert!(fault(&sockets).contains("say FileDescriptorName=proxy"));
         sockets.listen("mtls", "127.0.0.1:0".parse().unwrap()).unwrap();
         assert!(sockets.all_used().is_ok());
     }

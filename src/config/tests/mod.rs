@@ -46,6 +46,13 @@ lifetime = "5m"
 level = "info"
 "#;
 
+/// What [`GOOD`] says of the listener that asks for certificates.
+const MTLS: &str = r#"[listen.mtls]
+address = "127.0.0.1:8443"
+cert = "file:server.pem"
+key = "file:server.key"
+"#;
+
 /// A second listener, to be put behind [`GOOD`].
 const PUBLIC: &str = r#"
 [listen.public]

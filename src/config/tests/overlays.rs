@@ -27,7 +27,7 @@ fn later_sources_win_and_each_value_knows_its_origin() {
     let checked = opened(environment, &["log.level=debug", "tokens.algorithm=EdDSA"]).expect("good");
     assert_eq!(checked.config.log.level, LogLevel::Debug);
     assert_eq!(checked.config.tokens.algorithm, TokenAlgorithm::EdDsa);
-    assert_eq!(checked.config.mtls.address.port(), 1);
+    assert_eq!(checked.config.mtls.as_ref().expect("named").address.port(), 1);
     assert_eq!(origin(&checked, "issuer"), "certbind.toml:1:1");
     assert_eq!(origin(&checked, "log.level"), "--set");
     assert_eq!(origin(&checked, "listen.mtls.address"), "CERTBIND__LISTEN__MTLS__ADDRESS");
@@ -46,7 +46,7 @@ fn every_type_can_be_set_from_a_text() {
         ],
     );
     let config = checked.expect("good").config;
-    assert_eq!((config.limits.connections, config.mtls.resumption), (7, Resumption::On));
+    assert_eq!((config.limits.connections, config.mtls.expect("named").resumption), (7, Resumption::On));
     assert_eq!((config.trust[0].crl.len(), config.ops.expect("set").address.port()), (2, 9));
     let one = opened(Environment::default(), &["trust.0.crl=file:der.crl"]).expect("good").config;
     let none = opened(Environment::default(), &["trust.0.crl="]).expect("good").config;

@@ -1,5 +1,7 @@
 //! `[listen.proxy]`: a Unix socket or mutual TLS, one format, and the names of proxies; what is left out refuses the start.
 
+use std::collections::BTreeSet;
+
 use certbind_proto::forwarded::Format;
 
 use super::*;
@@ -91,19 +93,80 @@ fn rfc9440_4_a_proxy_is_known_by_certificate_or_by_user_and_there_is_no_third_wa
     assert!(matches!(files.proxy, Some(ProxyFiles::Users(users)) if users == [0]), "by name");
 }
 
+/// The same, and all clients come through the proxy.
+fn alone(proxy: &str) -> String {
+    GOOD.replace(MTLS, "") + proxy
+}
+
 #[test]
 fn rfc8705_5_behind_a_proxy_the_metadata_name_the_proxy() {
     let folder = Folder::new();
-    let url = |text: &str| folder.open(text).expect("good").checked.config.certificate_url().to_string();
-    let with = |url: &str| GOOD.to_owned() + &SOCKET.replace("users", &format!("public_url = \"{url}\"\nusers"));
-    assert_eq!(url(&(GOOD.to_owned() + SOCKET)), "https://localhost:8443");
-    assert_eq!(url(&with("https://proxy.example.com")), "https://proxy.example.com");
-    let both = with("https://proxy.example.com") + PUBLIC;
-    assert_eq!(url(&both), "https://proxy.example.com");
-    let complaints = folder.complaints(&(GOOD.to_owned() + SOCKET + PUBLIC));
-    assert!(complaints[0].contains("listen.proxy.public_url: is missing; beside [listen.public]"), "{complaints:?}");
-    let complaints = folder.complaints(&(with("https://localhost:9443") + PUBLIC));
-    assert!(complaints[0].contains("listen.proxy.public_url: is also what clients call"), "{complaints:?}");
+    let url = |text: &str| folder.open(text).expect("good").checked.config.certificate_url.to_string();
+    let named = |url: &str| SOCKET.replace("users", &format!("public_url = \"{url}\"\nusers"));
+    for with in [|proxy: &str| GOOD.to_owned() + proxy, alone] {
+        assert_eq!(url(&with(SOCKET)), "https://localhost:8443");
+        assert_eq!(url(&with(&named("https://proxy.example.com"))), "https://proxy.example.com");
+        let both = with(&named("https://proxy.example.com")) + PUBLIC;
+        assert_eq!(url(&both), "https://proxy.example.com");
+        let complaints = folder.complaints(&(with(SOCKET) + PUBLIC));
+        assert!(
+            complaints[0].contains("listen.proxy.public_url: is missing; beside [listen.public]"),
+            "{complaints:?}"
+        );
+        let complaints = folder.complaints(&(with(&named("https://localhost:9443")) + PUBLIC));
+        assert!(complaints[0].contains("listen.proxy.public_url: is also what clients call"), "{complaints:?}");
+    }
+}
+
+#[test]
+fn rfc8705_2_without_a_listener_for_clients_with_certificates_nothing_starts() {
+    const NEITHER: &str =
+        "listen: has neither [listen.mtls] nor [listen.proxy]; write [listen.mtls] with `cert` and `key`";
+    let folder = Folder::new();
+    for (more, place) in [("", ""), (PUBLIC, ":17:2"), ("[listen.ops]\n", ":16:2"), ("[listen]\n", ":16:2")] {
+        let complaints = folder.complaints(&alone(more));
+        let expected = format!("certbind.toml{place}: {NEITHER}");
+        assert!(matches!(complaints.as_slice(), [only] if only.starts_with(&expected)), "{expected}: {complaints:#?}");
+    }
+    // What is there and is wrong is not missing as well.
+    for (wrong, told) in [
+        ("[listen]\nmtls = 1\n", "certbind.toml:17:1: listen.mtls: should be a table"),
+        ("[listen]\nproxy = 1\n", "certbind.toml:17:1: listen.proxy: should be a table"),
+        ("[listen.proxy]\n[listen.mtls\n", "certbind.toml:17:"),
+    ] {
+        let complaints = folder.complaints(&alone(wrong));
+        assert!(matches!(complaints.as_slice(), [only] if only.starts_with(told)), "{wrong}: {complaints:#?}");
+    }
+    // Half of the table is the table, with all that is required in it.
+    let half = folder.complaints(&alone(&format!("{SOCKET}[listen.mtls]\nmin_tls = \"1.3\"\n")));
+    let missing = ["listen.mtls.cert: is missing", "listen.mtls.key: is missing"];
+    assert!(half.len() == 2 && half.iter().zip(missing).all(|(told, wanted)| told.ends_with(wanted)), "{half:#?}");
+}
+
+#[test]
+fn rfc8705_6_5_where_all_clients_come_through_a_proxy_no_listener_of_their_own_is_needed() {
+    let folder = Folder::new();
+    // The address that `[listen.mtls]` would wait at is free.
+    for (proxy, files) in [
+        (TLS.replace("0.0.0.0:9445", "[::]:8443"), &["server.pem", "server.key", "ca.pem", "corp.crl"][..]),
+        (SOCKET.to_owned(), &[]),
+    ] {
+        for (profile, public) in [("default", ""), ("fapi2", PUBLIC)] {
+            let named = proxy.replace("certificate_from", "public_url = \"https://proxy.test\"\ncertificate_from");
+            let text = alone(&(named + public)).replace("\"default\"", &format!("\"{profile}\""));
+            let Opened { checked, files: read, .. } = folder.open(&text).unwrap_or_else(|wrong| panic!("{wrong}"));
+            let (config, shown) = (checked.config, checked.effective.to_string());
+            assert!(config.mtls.is_none() && read.mtls.is_none() && checked.warnings.is_empty(), "{shown}");
+            assert!(shown.contains("[listen.proxy]") && !shown.contains("[listen.mtls]"), "{shown}");
+            assert_eq!(config.min_tls, MinTls::Tls12);
+            assert_eq!(config.public.as_ref().map(|public| public.min_tls), read.public.map(|_| MinTls::Tls12));
+            if config.public.is_none() {
+                let watched = config.watched(&Environment::default());
+                let wanted = [&["ca.pem", "corp.crl"], files].concat().into_iter().map(|name| folder.path(name));
+                assert_eq!(watched.iter().collect::<BTreeSet<_>>(), wanted.collect::<Vec<_>>().iter().collect());
+            }
+        }
+    }
 }
 
 #[test]

@@ -82,13 +82,15 @@ fn a_good_file_gives_finished_values() {
     let config = checked.config;
     assert_eq!(config.issuer.as_str(), "https://localhost:8443");
     assert_eq!(config.data_dir, folder.path("data"));
-    assert_eq!(config.mtls.public_url.as_str(), "https://localhost:8443");
-    assert_eq!(config.mtls.identity.certificate, Reference::File(folder.path("server.pem")));
+    let mtls = config.mtls.expect("named");
+    assert_eq!(mtls.public_url.as_str(), "https://localhost:8443");
+    assert_eq!(mtls.identity.certificate, Reference::File(folder.path("server.pem")));
     assert_eq!((config.public, config.ops), (None, None));
     assert_eq!(config.clients_dir, folder.path("clients.d"));
     assert_eq!(config.tokens.lifetime, Duration::from_secs(300));
     assert_eq!((config.trust.len(), config.trust[0].name.as_str(), config.trust[0].max_chain_depth), (1, "corp", 5));
-    assert_eq!((files.mtls.chain.len(), files.trust[0].anchors.len(), files.trust[0].crls.len()), (1, 1, 1));
+    let chain = files.mtls.expect("named").chain;
+    assert_eq!((chain.len(), files.trust[0].anchors.len(), files.trust[0].crls.len()), (1, 1, 1));
     assert_eq!(files.trust[0].crls[0].next_update, Timestamp::from_unix(NOW + 9 * DAY));
     assert!(files.public.is_none());
     assert_eq!(checked.warnings, []);
@@ -120,8 +122,8 @@ fn keys_of_a_token_are_named_by_a_uri_and_the_pin_is_read_and_never_shown() {
 #[test]
 fn what_is_not_typed_has_the_strict_value() {
     let config = Folder::new().open(GOOD).expect("good").checked.config;
-    assert_eq!(config.mtls.resumption, Resumption::Off);
-    assert_eq!(config.mtls.client_certificate, ClientCertificate::Optional);
+    let mtls = config.mtls.expect("named");
+    assert_eq!((mtls.resumption, mtls.client_certificate), (Resumption::Off, ClientCertificate::Optional));
     assert_eq!(config.trust[0].crl_stale, CrlStale::Refuse);
     assert_eq!(config.trust[0].client_auth_eku, ClientAuthEku::Required);
     assert_eq!(config.tokens.bound, TokenBinding::Always);
@@ -217,9 +219,9 @@ fn tls_new_a_a_switch_turns_tls_1_2_off_on_both_listeners() {
     let folder = Folder::new();
     let text = with("cert = ", "public_url = \"https://mtls.localhost\"\nmin_tls = \"1.3\"\ncert = ") + PUBLIC;
     let config = folder.open(&text).expect("good").checked.config;
-    assert_eq!((config.mtls.min_tls, config.public.map(|public| public.min_tls)), (MinTls::Tls13, Some(MinTls::Tls13)));
+    assert_eq!((config.min_tls, config.public.map(|public| public.min_tls)), (MinTls::Tls13, Some(MinTls::Tls13)));
     let config = folder.open(&(text + "min_tls = \"1.2\"\n")).expect("good").checked.config;
-    assert_eq!((config.mtls.min_tls, config.public.map(|public| public.min_tls)), (MinTls::Tls13, Some(MinTls::Tls12)));
+    assert_eq!((config.min_tls, config.public.map(|public| public.min_tls)), (MinTls::Tls13, Some(MinTls::Tls12)));
 }
 
 #[test]
@@ -305,7 +307,7 @@ fn two_listeners_do_not_wait_at_one_address() {
 fn a_certificate_may_be_required_without_a_public_listener() {
     let text = with("cert = ", "client_certificate = \"required\"\ncert = ");
     let config = Folder::new().open(&text).expect("good").checked.config;
-    assert_eq!((config.mtls.client_certificate, config.public), (ClientCertificate::Required, None));
+    assert_eq!((config.mtls.expect("named").client_certificate, config.public), (ClientCertificate::Required, None));
 }
 
 #[test]
@@ -326,7 +328,7 @@ fn a_pasted_secret_is_repeated_nowhere() {
 fn a_private_key_does_not_print() {
     let folder = Folder::new();
     let opened = folder.open(GOOD).expect("good");
-    let key = opened.files.mtls.key.secret_der().to_vec();
+    let key = opened.files.mtls.as_ref().expect("named").key.secret_der().to_vec();
     let printed = format!("{opened:?} {:?}", Environment::from([("KEY", "s3cr3t")]));
     assert!(!printed.contains("s3cr3t") && !printed.contains(&format!("{key:?}")[1..40]), "{printed}");
 }

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::client::{Answer, Asserter, billing, by_assertion, client, tls};
-use super::rig::{ISSUER, PKI, Process, Site, within};
+use super::rig::{ISSUER, PKI, Process, Site, handed, within};
 use super::traffic::Load;
 
 use crate::support::finish::Finish as _;
@@ -29,11 +29,6 @@ use crate::support::finish::Finish as _;
 /// A socket as a service manager holds it.
 fn socket() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
-}
-
-/// Standard input of a process that is to get the socket.
-fn handed(socket: &TcpListener) -> Stdio {
-    Stdio::from(std::os::fd::OwnedFd::from(socket.try_clone().unwrap()))
 }
 
 /// A server on this socket, as the configuration names it.

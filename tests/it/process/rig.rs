@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Seek as _, SeekFrom};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -221,6 +222,7 @@ pub(crate) fn json_lines(text: &str) -> Vec<Value> {
 /// A running server. It is killed when this is dropped.
 pub(crate) struct Process {
     child: Child,
+    /// Where `[listen.mtls]` waits; nowhere (port 0) without it.
     pub(crate) address: SocketAddr,
     pub(crate) ops: SocketAddr,
     stdout: Arc<Mutex<String>>,
@@ -238,12 +240,10 @@ impl Process {
     pub(crate) fn ready_with(mut command: Command, stdin: Stdio) -> Self {
         let mut process = Self::spawn(&mut command, stdin);
         process.wait("ready line", |process| {
-            let stderr = process.stderr();
-            let Some(line) = stderr.lines().rev().find(|line| line.contains(r#""message":"ready""#)) else {
-                return false;
-            };
-            let ready: Value = serde_json::from_str(line).unwrap();
-            process.address = ready["address"].as_str().unwrap().parse().unwrap();
+            let Some(ready) = process.said_ready() else { return false };
+            if let Some(address) = ready["address"].as_str() {
+                process.address = address.parse().unwrap();
+            }
             process.ops = ready["ops"].as_str().unwrap().parse().unwrap();
             true
         });
@@ -266,11 +266,7 @@ impl Process {
     pub(crate) fn guarding(mut command: Command) -> Self {
         let mut process = Self::spawn(&mut command, Stdio::null());
         process.wait("ready line", |process| {
-            let stderr = process.stderr();
-            let Some(line) = stderr.lines().rev().find(|line| line.contains(r#""message":"ready""#)) else {
-                return false;
-            };
-            let ready: Value = serde_json::from_str(line).unwrap();
+            let Some(ready) = process.said_ready() else { return false };
             process.ops = ready["ops"].as_str().unwrap().parse().unwrap();
             true
         });
@@ -295,10 +291,14 @@ impl Process {
 
     /// Where the admin API is reached over TLS.
     pub(crate) fn admin(&self) -> SocketAddr {
+        self.said_ready().unwrap()["admin"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// The line of the log that says where it listens, once it is there.
+    pub(crate) fn said_ready(&self) -> Option<Value> {
         let stderr = self.stderr();
-        let ready = stderr.lines().rev().find(|line| line.contains(r#""message":"ready""#)).unwrap();
-        let ready: Value = serde_json::from_str(ready).unwrap();
-        ready["admin"].as_str().unwrap().parse().unwrap()
+        let line = stderr.lines().rev().find(|line| line.contains(r#""message":"ready""#))?;
+        Some(serde_json::from_str(line).unwrap())
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -463,6 +463,11 @@ fn collect(stream: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandl
         }
     });
     (text, reader)
+}
+
+/// Standard input of a process that is to get this socket ([`Site::serve_on_socket`]).
+pub(crate) fn handed(socket: &TcpListener) -> Stdio {
+    Stdio::from(OwnedFd::from(socket.try_clone().unwrap()))
 }
 
 /// An address that nobody has at the moment.

@@ -12,7 +12,7 @@ use certbind_proto::request::Form;
 use hyper::Version;
 use serde_json::{Value, json};
 
-use super::rig::{Headers, PROXY, Rig, bound_to, by_each_method, forwarded, thumbprint};
+use super::rig::{Headers, PROXY, Rig, alone, bound_to, by_each_method, forwarded, thumbprint};
 use crate::guard::rig::{installed, packaged};
 use crate::process::client::{Answer, Connection, billing};
 use crate::process::rig::{PKI, Process, Site, certbind, free_address, output, within};
@@ -35,7 +35,7 @@ async fn behind_with(file: &str, spoilt: &[(&str, &str)], more: impl FnOnce(&Sit
     let format = if folder == "nginx" { Format::Nginx } else { Format::Xfcc };
     let listen = fs::read_to_string(deploy(&format!("{folder}/server.toml"))).unwrap();
     assert!(listen.contains(&format!("certificate_from = \"{}\"", format.as_str())), "{listen}");
-    let rig = Rig::over_a_socket(format, "");
+    let rig = Rig::over_a_socket_with(format, "", alone);
     let address = free_address();
     let dir = rig.site.dir().display().to_string();
     let mut text = fs::read_to_string(deploy(file)).unwrap();

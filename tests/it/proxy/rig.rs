@@ -106,20 +106,27 @@ impl Rig {
             site.write("ca.pem", &PKI.intermediate.certificate_pem());
         }
         change(&site);
-        Self::start(site)
+        let server = site.start();
+        Self::on(site, server)
     }
 
     /// Over a Unix socket.
     pub(super) fn over_a_socket(format: Format, users: &str) -> Self {
-        let socket = format!("address = \"unix:proxy.sock\"\nusers = [{users}]\n");
-        Self::start(site(&format!("certificate_from = \"{}\"\n{socket}", format.as_str())))
+        Self::over_a_socket_with(format, users, |_| {})
     }
 
-    fn start(site: Site) -> Self {
+    /// The same with something changed before the start.
+    pub(super) fn over_a_socket_with(format: Format, users: &str, change: impl FnOnce(&Site)) -> Self {
+        let socket = format!("address = \"unix:proxy.sock\"\nusers = [{users}]\n");
+        let site = site(&format!("certificate_from = \"{}\"\n{socket}", format.as_str()));
+        change(&site);
         let server = site.start();
-        let stderr = server.stderr();
-        let ready = stderr.lines().rev().find(|line| line.contains(r#""message":"ready""#)).unwrap();
-        let ready: Value = serde_json::from_str(ready).unwrap();
+        Self::on(site, server)
+    }
+
+    /// On a server that is ready.
+    pub(super) fn on(site: Site, server: Process) -> Self {
+        let ready = server.said_ready().unwrap();
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let address = ready["proxy"].as_str().map_or(nowhere, |address| address.parse().unwrap());
         Self { site, server, address }
@@ -155,6 +162,12 @@ impl Rig {
         let event = self.site.event(answer.request_id()).await;
         (answer, event)
     }
+}
+
+/// Nobody but the proxy reaches the server: without `[listen.mtls]`.
+pub(super) fn alone(site: &Site) {
+    let mtls = "[listen.mtls]\naddress = \"127.0.0.1:0\"\ncert = \"file:server.pem\"\nkey  = \"file:server.key\"\n";
+    site.edit(mtls, "");
 }
 
 fn site(listen_proxy: &str) -> Site {

@@ -59,7 +59,7 @@ async fn p4_tokens_fall_with_a_certificate_that_gets_onto_a_revocation_list() {
     );
 
     // A server that has bound nothing to that certificate learns of it from the store.
-    let mut there = Caller::connect(beside.address(), api().certificate.as_ref(), Http::One).await;
+    let mut there = Caller::connect(beside.address().unwrap(), api().certificate.as_ref(), Http::One).await;
     until_inactive(&rig, &mut there, &billing).await;
     drop((here, there));
     beside.stop().await;

@@ -203,7 +203,7 @@ async fn rfc7009_2_1_p4_a_revocation_counts_on_open_connections_after_a_restart_
         rig.connect(api().certificate.as_ref(), Http::One).await,
         rig.connect(api().certificate.as_ref(), Http::Two).await,
     ];
-    let mut there = Caller::connect(beside.address(), api().certificate.as_ref(), Http::One).await;
+    let mut there = Caller::connect(beside.address().unwrap(), api().certificate.as_ref(), Http::One).await;
     let token = rig.issues("billing", &Ask::billing()).await;
     let ask = asking(api(), &token.text);
     for caller in here.iter_mut().chain([&mut there]) {

@@ -93,7 +93,7 @@ async fn fapi_5_3_4_3_a_list_has_what_other_servers_revoked_and_what_was_revoked
     let rig = Rig::start().await;
     let beside = rig.beside().await;
     let token = rig.issues("billing", &Ask::billing()).await;
-    let mut there = Caller::connect(beside.address(), Ask::billing().certificate.as_ref(), Http::One).await;
+    let mut there = Caller::connect(beside.address().unwrap(), Ask::billing().certificate.as_ref(), Http::One).await;
     assert_eq!(there.send(&revoking(Ask::billing(), &token.text)).await.status, 200);
     until_listed(&rig, &token, Some(Listed::Token)).await;
     drop(there);

@@ -77,7 +77,7 @@ impl Rig {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.server.address()
+        self.server.address().expect("[listen.mtls]")
     }
 
     pub(crate) fn public_address(&self) -> SocketAddr {
@@ -254,7 +254,7 @@ impl Rig {
 pub(crate) async fn serve(dir: &Path, set: Vec<String>, clock: &Arc<FixedClock>) -> anyhow::Result<Server> {
     let sources = Sources { file: dir.join("certbind.toml"), environment: Environment::default(), set };
     let opened = config::open(&sources, clock.now()).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
-    let listener = Listener::bind(opened.checked.config.mtls.address)?;
+    let listener = Listener::bind(opened.checked.config.mtls.as_ref().expect("[listen.mtls]").address)?;
     let platform = Platform { clock: Arc::clone(clock) as _, ..Platform::default() };
     Server::start(opened, Sockets::with_mtls(listener), platform).await
 }
