@@ -1,4 +1,5 @@
-//! What Cargo.lock holds below certbind: nothing that is banned, nothing older than what mended a known weakness.
+//! What the lock files hold below certbind, and below what the tests build beside it: nothing that is banned, nothing older than what
+//! mended a known weakness.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -23,37 +24,50 @@ const LOWEST: &[(&str, &str)] = &[
     ("tracing-subscriber", "0.3.20"),
 ];
 
-/// Cargo.lock names ring, as an optional dependency that a feature of rustls-webpki speaks of; it is never built.
+/// The folders with a Cargo.lock of their own.
+const LOCKED: &[&str] = &["", "tests/reqwest/"];
+
+/// Each Cargo.lock names ring, as an optional dependency that a feature of rustls-webpki speaks of; it is never built.
 const NAMED_BUT_NOT_BUILT: &[&str] = &["ring"];
 
 #[test]
 fn nothing_that_is_banned_is_locked() {
     let banned = banned();
     assert!(banned.contains("rsa") && banned.contains("openssl"), "deny.toml");
-    let locked: BTreeSet<String> = locked(&house::read("Cargo.lock")).into_iter().map(|(name, _)| name).collect();
-    let found: Vec<_> =
-        banned.intersection(&locked).filter(|name| !NAMED_BUT_NOT_BUILT.contains(&name.as_str())).collect();
-    assert!(found.is_empty(), "deny.toml bans {found:?}");
+    for (file, lock) in locks() {
+        let locked: BTreeSet<String> = locked(&lock).into_iter().map(|(name, _)| name).collect();
+        let found: Vec<_> =
+            banned.intersection(&locked).filter(|name| !NAMED_BUT_NOT_BUILT.contains(&name.as_str())).collect();
+        assert!(found.is_empty(), "{file}: deny.toml bans {found:?}");
+    }
 }
 
 #[test]
 fn what_is_banned_and_only_named_is_not_built() {
-    for name in NAMED_BUT_NOT_BUILT {
+    for (folder, name) in LOCKED.iter().flat_map(|folder| NAMED_BUT_NOT_BUILT.iter().map(move |name| (folder, name))) {
         let tree = Command::new(env!("CARGO"))
             .args(["tree", "--workspace", "--all-features", "--offline", "--locked", "--invert", name])
-            .current_dir(house::root())
+            .current_dir(house::root().join(folder))
             .finish();
-        assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
-        assert_eq!(String::from_utf8_lossy(&tree.stdout), "", "{name} is built");
+        assert!(tree.status.success(), "{folder}: {}", String::from_utf8_lossy(&tree.stderr));
+        assert_eq!(String::from_utf8_lossy(&tree.stdout), "", "{folder}: {name} is built");
     }
 }
 
 #[test]
 fn nothing_is_older_than_what_mended_a_weakness() {
-    let too_old = too_old(&house::read("Cargo.lock"));
-    assert!(too_old.is_empty(), "{too_old:?}");
+    for (file, lock) in locks() {
+        let too_old = too_old(&lock);
+        assert!(too_old.is_empty(), "{file}: {too_old:?}");
+    }
     let spoilt = "[[package]]\nname = \"h2\"\nversion = \"0.4.9\"\n[[package]]\nname = \"h2\"\nversion = \"0.4.18\"\n";
     assert_eq!(self::too_old(spoilt), ["h2 0.4.9 is below 0.4.18"]);
+}
+
+#[test]
+fn every_lock_file_is_looked_at() {
+    let found = house::files("").into_iter().filter(|file| file.ends_with("Cargo.lock"));
+    assert_eq!(found.collect::<Vec<_>>(), locks().map(|(file, _)| file).collect::<Vec<_>>());
 }
 
 #[test]
@@ -61,6 +75,12 @@ fn the_toolchain_is_the_one_that_the_manifest_and_the_readme_name() {
     let manifest: toml::Table = house::read("Cargo.toml").parse().unwrap();
     let version = manifest["workspace"]["package"]["rust-version"].as_str().unwrap();
     assert!(house::read("README.md").contains(&format!("({version} or newer)")));
+    let beside: toml::Table = house::read("tests/reqwest/Cargo.toml").parse().unwrap();
+    assert_eq!(beside["package"]["rust-version"].as_str(), Some(version));
+}
+
+fn locks() -> impl Iterator<Item = (String, String)> {
+    LOCKED.iter().map(|folder| format!("{folder}Cargo.lock")).map(|file| (file.clone(), house::read(&file)))
 }
 
 fn banned() -> BTreeSet<String> {

@@ -236,9 +236,21 @@ pub(crate) struct Block {
 
 /// The fenced blocks of a page.
 pub(crate) fn blocks(page: &str) -> Vec<Block> {
+    blocks_of(page, &read(page))
+}
+
+/// The fenced blocks of the page of a crate, which is the comment at the top of its source.
+pub(crate) fn blocks_of_crate(source: &str) -> Vec<Block> {
+    let text = read(source);
+    let lines = text.lines().filter_map(|line| line.strip_prefix("//!"));
+    let page: Vec<&str> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    blocks_of(source, &page.join("\n"))
+}
+
+fn blocks_of(page: &str, text: &str) -> Vec<Block> {
     let mut found: Vec<Block> = Vec::new();
     let mut is_open = false;
-    for line in read(page).lines() {
+    for line in text.lines() {
         match line.trim_start().strip_prefix("```") {
             Some(_) if is_open => is_open = false,
             Some(language) => {

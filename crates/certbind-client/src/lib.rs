@@ -28,7 +28,8 @@
 //! - [`ClientCertificate::resolver`] is for TLS settings of one's own that carry tokens of one certificate.
 //! - [`TokenSource::resolver`] is for mutual TLS without tokens, and for nothing else.
 //!
-//! With reqwest, whose feature `rustls-no-provider` leaves cryptography to these settings, it is this:
+//! With reqwest 0.13, whose feature `rustls-no-provider` leaves cryptography to these settings, it is this, from a program that
+//! the tests of certbind run while its certificate is renewed (`tests/reqwest`):
 //!
 //! ```ignore
 //! let clients = Clients::new(&roots, |tls| {

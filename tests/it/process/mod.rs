@@ -19,6 +19,7 @@ mod operations;
 mod reload;
 mod renewal;
 mod replay;
+mod reqwest;
 mod restart;
 pub(crate) mod rig;
 mod secrets;

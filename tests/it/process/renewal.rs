@@ -136,15 +136,15 @@ async fn go_away(outage: Duration, callers: usize) -> (usize, Duration) {
 }
 
 /// A server and an API of another process' kind: the API outlives the server.
-struct Town {
-    site: Site,
-    setup: Setup,
+pub(super) struct Town {
+    pub(super) site: Site,
+    pub(super) setup: Setup,
     payments: Payments,
     server: Option<Process>,
 }
 
 impl Town {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let site = Site::new();
         let address = free_address();
         let api = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -273,14 +273,14 @@ async fn call(api: &Api<Http>, url: &Uri) -> Option<String> {
 }
 
 /// Another certificate of `billing`, with another key.
-fn renewed() -> Identity {
+pub(super) fn renewed() -> Identity {
     let validity = Validity::days_from(SystemClock.now().unix() - 3600, 1);
     PKI.intermediate.leaf(&LeafSpec::client("billing", validity).uri("spiffe://certbind.dev/billing")).unwrap()
 }
 
 /// How a program that renews certificates puts them in place.
 #[derive(Clone, Copy, PartialEq)]
-enum Layout {
+pub(super) enum Layout {
     /// One file after the other, by turns replaced and overwritten in pieces.
     Files,
     /// As Kubernetes does it: one link is swapped.
@@ -288,14 +288,14 @@ enum Layout {
 }
 
 /// Certificate and key on disk.
-struct Folder {
+pub(super) struct Folder {
     path: PathBuf,
     layout: Layout,
     generation: AtomicUsize,
 }
 
 impl Folder {
-    fn new(dir: &Path, layout: Layout) -> Self {
+    pub(super) fn new(dir: &Path, layout: Layout) -> Self {
         let name = if layout == Layout::Files { "files" } else { "links" };
         let folder = Self { path: dir.join(name), layout, generation: AtomicUsize::new(0) };
         fs::create_dir(&folder.path).unwrap();
@@ -311,14 +311,15 @@ impl Folder {
         folder
     }
 
-    fn files(&self) -> CredentialFiles {
-        CredentialFiles::Certificate(CertificateFiles {
-            chain: self.path.join("tls.crt"),
-            key: self.path.join("tls.key"),
-        })
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
-    async fn put(&self, identity: &Identity) {
+    fn files(&self) -> CredentialFiles {
+        CredentialFiles::Certificate(CertificateFiles { chain: self.path("tls.crt"), key: self.path("tls.key") })
+    }
+
+    pub(super) async fn put(&self, identity: &Identity) {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         match (self.layout, generation % 2) {
             (Layout::Links, _) => self.relink(generation, identity),

@@ -281,6 +281,16 @@ impl Process {
         process
     }
 
+    /// Starts another program; waits for nothing.
+    pub(crate) fn running(command: &mut Command) -> Self {
+        Self::spawn(command, Stdio::null())
+    }
+
+    /// Waits until it has written this line to standard output.
+    pub(crate) fn says(&mut self, line: &str) {
+        self.wait(&format!("line {line}"), |process| process.stdout().lines().any(|said| said == line));
+    }
+
     fn spawn(command: &mut Command, stdin: Stdio) -> Self {
         let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, out) = collect(child.stdout.take().unwrap());
@@ -357,6 +367,14 @@ impl Process {
             assert!(start.elapsed() < PATIENCE, "it does not end\n{}", self.stderr());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits for its end, which must be a good one, and gives everything that was ever written to standard output.
+    pub(crate) fn stdout_at_end(mut self) -> String {
+        let status = self.ended();
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        assert!(status.success(), "{status}\n{}", self.stderr());
+        self.stdout()
     }
 
     /// SIGTERM, and everything that was ever written to standard error.
