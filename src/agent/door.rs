@@ -118,7 +118,8 @@ fn refused(fault: &Fault) -> Reply {
 
 /// How a question stands: never a token.
 fn status(asked: &Asked) -> Value {
-    let Status { certificate: shown, files, last_failure, since, token_expires, waiting, .. } = asked.source.status();
+    let Status { certificate: shown, files, last_failure, retry_at, since, token_expires, waiting, .. } =
+        asked.source.status();
     let files = files.map(|files| {
         json!({
             "looked": files.looked.map(|at| at.to_string()),
@@ -143,6 +144,7 @@ fn status(asked: &Asked) -> Value {
         "files": files,
         "waiting": waiting,
         "last_failure": last_failure.as_ref().map(failure),
+        "retry_at": retry_at.map(|at| at.to_string()),
     })
 }
 

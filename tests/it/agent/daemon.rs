@@ -175,6 +175,8 @@ async fn it_is_ready_with_its_first_token_and_stays_up_without_one() {
     let answer = until_status(&socket, "/token", 503).await;
     assert_eq!(answer.error(), "server_unreachable");
     assert!(answer.headers.contains_key("retry-after"));
+    let status = ask(&socket, "/status").await.json();
+    assert!(status["tokens"][0]["retry_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{status}");
     let mut said = [0; 256];
     assert!(notify.recv(&mut said).is_err(), "not ready");
     assert!(agent.is_alive());
