@@ -162,13 +162,21 @@ impl Cluster {
 
     /// Halts every process of the server, or lets them go on.
     pub(crate) fn signal_all(&self, signal: &str) {
-        let pids = fs::read_to_string(self.dir.path().join("data/postmaster.pid")).unwrap();
-        let postmaster: u32 = pids.lines().next().unwrap().parse().unwrap();
-        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
-        let all = children.split_whitespace().map(str::to_owned).chain([postmaster.to_string()]);
-        for pid in all {
-            let _ = Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap();
+        let all = self.processes();
+        assert!(!all.is_empty(), "there is no server");
+        send(signal, &all);
+    }
+
+    /// Those of the server, the first one last; none where it has ended.
+    fn processes(&self) -> Vec<String> {
+        let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+        let pids = read(format!("{}/postmaster.pid", self.data()));
+        let Some(postmaster) = pids.lines().next() else { return Vec::new() };
+        if !read(format!("/proc/{postmaster}/cmdline")).contains(&self.data()) {
+            return Vec::new();
         }
+        let children = read(format!("/proc/{postmaster}/task/{postmaster}/children"));
+        children.split_whitespace().chain([postmaster]).map(str::to_owned).collect()
     }
 
     /// A new database in this cluster.
@@ -198,11 +206,24 @@ impl Cluster {
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// The keeper ends the server; one that a test has halted, and then failed, goes on for that.
     fn let_go(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
-            drop(keeper.stdin.take());
-            let _ = keeper.wait();
+        let Some(mut keeper) = self.keeper.take() else { return };
+        drop(keeper.stdin.take());
+        send("CONT", &self.processes());
+        let start = Instant::now();
+        while keeper.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if start.elapsed() > PATIENCE {
+                send("KILL", &self.processes());
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+fn send(signal: &str, to: &[String]) {
+    for pid in to {
+        let _ = Command::new("kill").args([&format!("-{signal}"), pid]).stderr(Stdio::null()).status();
     }
 }
 
@@ -305,4 +326,13 @@ fn as_other_user(command: &mut Command) -> &mut Command {
         Some((user, group)) => command.uid(user).gid(group),
         None => command,
     }
+}
+
+#[test]
+fn a_database_that_a_failed_test_has_halted_is_ended_all_the_same() {
+    let cluster = Cluster::start(&[]);
+    cluster.signal_all("STOP");
+    let processes = cluster.processes();
+    drop(cluster);
+    assert!(processes.iter().all(|pid| !Path::new("/proc").join(pid).exists()), "{processes:?}");
 }

@@ -17,12 +17,13 @@ use certbind_proto::time::FixedClock;
 use super::cluster::{self, Cluster};
 use super::engine::{RUNTIME, key, open, settings, try_open};
 use super::proxy::{Proxy, Weather};
+use crate::support::BUSY;
 
 /// Within this a caller has its answer (P3).
-const PROMISE: Duration = Duration::from_secs(2);
+const PROMISE: Duration = Duration::from_secs(2 + BUSY);
 
 /// Within this the store works again.
-const RECOVERY: Duration = Duration::from_secs(5);
+const RECOVERY: Duration = Duration::from_secs(5 + BUSY);
 
 /// Within this what is done to tables and settings is seen.
 const SEEN: Duration = Duration::from_secs(10);

@@ -14,11 +14,12 @@ use super::audit::verify;
 use super::client::{Answer, Connection, billing};
 use super::rig::{PKI, Process, Site, certbind, json_lines, output, within};
 use super::store::limit_files;
+use crate::support::BUSY;
 
 /// The longest wait for a refusal (P3).
-const PROMISE: Duration = Duration::from_secs(2);
+const PROMISE: Duration = Duration::from_secs(2 + BUSY);
 /// The longest wait until it works again.
-const RECOVERY: Duration = Duration::from_secs(5);
+const RECOVERY: Duration = Duration::from_secs(5 + BUSY);
 
 const LOG: &str = "audit.jsonl";
 

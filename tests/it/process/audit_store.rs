@@ -10,10 +10,11 @@ use super::client::{Connection, billing};
 use super::fleet;
 use super::rig::{PKI, Process, Site, certbind, json_lines, output, within};
 use crate::postgres::cluster::{self, Cluster, Database};
+use crate::support::BUSY;
 
 /// The longest wait for a refusal (P3), and until it works again.
-const PROMISE: Duration = Duration::from_secs(2);
-const RECOVERY: Duration = Duration::from_secs(5);
+const PROMISE: Duration = Duration::from_secs(2 + BUSY);
+const RECOVERY: Duration = Duration::from_secs(5 + BUSY);
 
 /// A fleet whose servers write to the database as well.
 pub(super) fn site(database: &Database) -> Site {

@@ -12,11 +12,12 @@ use tokio::task::JoinSet;
 use super::client::{Answer, Asserter, Connection, billing, by_assertion};
 use super::rig::{PKI, Process, Site, json_lines, output, within};
 use crate::postgres::cluster::{self, Cluster, Database};
+use crate::support::BUSY;
 use crate::support::finish::Finish as _;
 
 /// The longest wait for a refusal when the database is away (P3), and for its recovery.
-const PROMISE: Duration = Duration::from_secs(2);
-const RECOVERY: Duration = Duration::from_secs(5);
+const PROMISE: Duration = Duration::from_secs(2 + BUSY);
+const RECOVERY: Duration = Duration::from_secs(5 + BUSY);
 
 /// The site of a fleet: its configuration, for as many servers as are started.
 pub(crate) fn site(database: &Database) -> Site {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::client::{Asserter, Connection, billing, by_assertion, client, tls};
 use super::rig::{PKI, Process, Site, certbind, within};
 use super::traffic::{Load, Traffic};
+use crate::support::BUSY;
 
 /// Replaces the list of revoked certificates by one that has these as well.
 fn revoke(site: &Site, number: u64, clients: &[&Client]) {
@@ -256,8 +257,7 @@ async fn p4_a_client_is_disabled_within_a_second_by_relative_paths_and_by_links(
 
 /// Each of several changes is in force in time; the first may be seen by the look that every start makes.
 async fn assert_toggles(site: &Site, server: Process, [disabled, enabled]: [&str; 2], mut write: impl FnMut(&str)) {
-    /// The promise is a second; the rest is for a machine that is busy.
-    const BOUND: Duration = Duration::from_secs(8);
+    const BOUND: Duration = Duration::from_secs(1 + BUSY);
     let mut connection = server.connect(Some(&PKI.billing.identity), Version::HTTP_11).await.unwrap();
     assert_answer(site, &mut connection, "billing", None).await;
     for (text, expected) in [(disabled, false), (enabled, true), (disabled, false), (enabled, true)] {

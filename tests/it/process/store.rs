@@ -8,9 +8,10 @@ use hyper::{StatusCode, Version};
 
 use super::client::{Asserter, Connection, billing, by_assertion};
 use super::rig::{PKI, Process, Site, json_lines, within};
+use crate::support::BUSY;
 
 /// The longest wait for a refusal when the store is down (P3).
-const PROMISE: Duration = Duration::from_secs(2);
+const PROMISE: Duration = Duration::from_secs(2 + BUSY);
 
 /// Lets files grow to this size and no further (`RLIMIT_FSIZE`, the soft limit), as `setrlimit` in the process would.
 pub(super) fn limit_files(server: &Process, bytes: &str) {

@@ -13,12 +13,13 @@ use certbind_proto::time::Timestamp;
 use hyper::Method;
 
 use super::revoking;
+use crate::support::BUSY;
 use crate::support::{Answer, Ask, Caller, Http, ISSUER, Rig, Token};
 
 const LIST: &str = "/.well-known/certbind-revocations";
 
-/// A revocation is in the list within a second; the rest is for a machine that is busy with other tests.
-const SOON: Duration = Duration::from_secs(3);
+/// Until a revocation is in the list.
+const SOON: Duration = Duration::from_secs(1 + BUSY);
 
 async fn opened(rig: &Rig, answer: &Answer) -> RevocationList {
     assert_eq!((answer.status, answer.header("content-type")), (200, Some(revocation_list::MEDIA_TYPE)));

@@ -25,6 +25,9 @@ pub(crate) use rig::Rig;
 pub(crate) use setup::Setup;
 pub(crate) use token::Token;
 
+/// What a machine that is busy with other tests may add to what is promised, in seconds.
+pub(crate) const BUSY: u64 = 6;
+
 /// The issuer of every rig. Nobody resolves it: callers connect to the address, and name what they like.
 pub(crate) const ISSUER: &str = "https://auth.test";
 /// The default audience of every client.

@@ -18,10 +18,10 @@ use tempfile::TempDir;
 
 use super::assertion::Assertion;
 use super::setup::{Setup, prepare};
-use super::{Answer, Ask, Caller, Http, PKI, START, Token, happenings};
+use super::{Answer, Ask, BUSY, Caller, Http, PKI, START, Token, happenings};
 
 /// The longest time until a change is in force, and until a line is in the audit log.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(1 + BUSY);
 
 /// A running server.
 pub(crate) struct Rig {

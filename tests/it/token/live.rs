@@ -9,12 +9,13 @@ use hyper::Method;
 use rustls::client::Resumption;
 use serde_json::{Value, json};
 
+use crate::support::BUSY;
 use crate::support::caller::config;
 use crate::support::setup::{signing_client, tls_client};
 use crate::support::{Answer, Ask, Caller, Http, PKI, Rig, thumbprint, validity};
 
 /// The longest time until a change counts.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(1 + BUSY);
 
 fn issued(answer: &Answer) -> bool {
     answer.status == 200
