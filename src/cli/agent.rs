@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::keep::{LAST_WORK, OutputArgs, loaded};
+use super::serve::socket::Socket;
 use super::serve::{Signals, Told, manager};
 use super::token::AskArgs;
 use super::{Exit, Misused, log};
@@ -156,7 +157,8 @@ impl Running {
 
     fn listen(&mut self, path: &std::path::Path, users: Vec<u32>) -> anyhow::Result<()> {
         let others = if users.is_empty() { Others::KeptOut } else { Others::LetIn };
-        let listener = Listener::bind_unix_for(path, others).context("--socket")?.expecting(&users);
+        let socket = Socket { key: "--socket", path: path.to_owned(), others, users };
+        let listener = socket.bind().context("--socket")?;
         let settings = net::Settings {
             name: "agent".into(),
             transport: Transport::Plain,
@@ -164,9 +166,13 @@ impl Running {
             limits: Arc::new(ArcSwap::from_pointee(net::Limits { drain: DRAIN, ..net::Limits::default() })),
             observer: Arc::new(()),
         };
-        let users = listener.expected().to_vec();
-        let door = Door { questions: Arc::clone(&self.questions), users, clock: Arc::new(SystemClock) };
-        self.listener.spawn(listener.serve(settings, Arc::new(door), self.stop.subscribe()));
+        let questions = Arc::clone(&self.questions);
+        let door = move |listener: &Listener| Door {
+            questions: Arc::clone(&questions),
+            users: listener.expected().to_vec(),
+            clock: Arc::new(SystemClock),
+        };
+        self.listener.spawn(socket.serve(Some(listener), settings, door, self.stop.subscribe()));
         Ok(())
     }
 

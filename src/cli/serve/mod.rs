@@ -18,7 +18,7 @@ mod proxy;
 mod reload;
 mod server;
 pub(super) mod settings;
-mod socket;
+pub(super) mod socket;
 mod sockets;
 
 pub use super::report::Report;

@@ -1,5 +1,5 @@
-//! A listener on a Unix socket, for as long as the server runs: through a restart beside the process before, and through the
-//! loss of its file.
+//! A listener on a Unix socket, for as long as a server or an agent runs: through a restart beside the process before, and through
+//! the loss of its file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,49 +15,57 @@ use crate::net::{self, Listener, Others, Service, SocketFile, UnixFault};
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// Where a listener waits.
-pub(super) struct Socket {
-    /// The key of the configuration that says so.
-    pub(super) key: &'static str,
+pub(in crate::cli) struct Socket {
+    /// The key or option that says so.
+    pub(in crate::cli) key: &'static str,
     /// The path.
-    pub(super) path: PathBuf,
+    pub(in crate::cli) path: PathBuf,
     /// Whether others than our own user reach it.
-    pub(super) others: Others,
+    pub(in crate::cli) others: Others,
     /// Which of them are expected.
-    pub(super) users: Vec<u32>,
+    pub(in crate::cli) users: Vec<u32>,
 }
 
 impl Socket {
-    fn bind(&self) -> Result<Listener, UnixFault> {
+    pub(in crate::cli) fn bind(&self) -> Result<Listener, UnixFault> {
         Ok(Listener::bind_unix_for(&self.path, self.others)?.expecting(&self.users))
+    }
+
+    /// Serves it by what `service` makes for it, beginning with a listener that there is already, until it is told to stop. A socket
+    /// whose file somebody removed is made again: nobody finds it without.
+    pub(in crate::cli) async fn serve<S: Service>(
+        self,
+        mut listener: Option<Listener>,
+        settings: net::Settings,
+        service: impl Fn(&Listener) -> S + Send + 'static,
+        stop: watch::Receiver<bool>,
+    ) {
+        let (key, path) = (self.key, self.path.display().to_string());
+        while let Some(free) = until_free(listener.take(), &self, stop.clone()).await {
+            tracing::info!(key, socket = path, "the socket is ready");
+            let service = Arc::new(service(&free));
+            if serve_while_found(free, settings.clone(), service, stop.clone()).await == Served::ToTheEnd {
+                return;
+            }
+            tracing::error!(key, socket = path, "the socket is gone or another one; making it again");
+        }
     }
 }
 
 impl Server {
     /// Serves a socket by what `service` makes for it. A new process that starts beside the old one waits until the old one
-    /// gives the socket up; it serves its other listeners meanwhile. A socket whose file somebody removed is made again:
-    /// nobody finds it without.
+    /// gives the socket up; it serves its other listeners meanwhile.
     pub(super) fn serve_socket<S: Service>(
         &mut self,
         socket: Socket,
         settings: net::Settings,
         service: impl Fn(&Listener) -> S + Send + 'static,
     ) -> anyhow::Result<()> {
-        let mut listener = match socket.bind() {
+        let listener = match socket.bind() {
             Err(UnixFault::InUse { .. }) => None,
             bound => Some(bound.map_err(|fault| no_socket(socket.key, fault))?),
         };
-        let stop = self.stop.subscribe();
-        self.listeners.spawn(async move {
-            let (key, path) = (socket.key, socket.path.display().to_string());
-            while let Some(free) = until_free(listener.take(), &socket, stop.clone()).await {
-                tracing::info!(key, socket = path, "the socket is ready");
-                let service = Arc::new(service(&free));
-                if serve_while_found(free, settings.clone(), service, stop.clone()).await == Served::ToTheEnd {
-                    return;
-                }
-                tracing::error!(key, socket = path, "the socket is gone or another one; making it again");
-            }
-        });
+        self.listeners.spawn(socket.serve(listener, settings, service, self.stop.subscribe()));
         Ok(())
     }
 }

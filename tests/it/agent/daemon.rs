@@ -64,6 +64,11 @@ async fn rfc8705_3_a_program_asks_at_the_socket_and_gets_a_bound_token() {
         let answer = ask(&socket, path).await;
         assert_eq!((answer.status, answer.error().as_str()), (status, error), "{path}: {}", answer.text);
     }
+    // Somebody sweeps the folder: nobody would find the agent without its socket.
+    fs::remove_file(&socket).unwrap();
+    until_status(&socket, "/livez", 200).await;
+    assert!(agent.stderr().contains("making it again"), "{}", agent.stderr());
+
     agent.signal("TERM");
     assert!(agent.ended().success(), "{}", agent.stderr());
     assert!(!socket.exists() && !world.path("token").exists(), "nothing stays behind");
