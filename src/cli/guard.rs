@@ -1,5 +1,6 @@
 //! `certbind guard`: from its configuration to a running guard.
 
+mod front;
 mod reload;
 
 use std::io;
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use certbind_client::{Authorities, AuthoritiesFile};
 use certbind_proto::entropy::{Entropy, OsEntropy};
 use certbind_proto::time::{Clock, SystemClock};
@@ -17,22 +18,19 @@ use certbind_verify::{Demand, Freshness, Keys, Memory, Policy, Requirement, When
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::front::{Entrance, Front, front};
 use self::reload::{Reloader, State};
 use super::followed::Followed;
 use super::log::Volume;
 use super::poll::Poll;
-use super::serve::certificate::{ServerCertificate, Source as CertificateSource, certified};
-use super::{Exit, log, proxies, serve, trust_files, trusted};
+use super::{Exit, log, serve, trusted};
 use crate::audit::{AuditFile, Durability, LineWriter};
-use crate::config::{
-    self, CertificateFrom, Environment, GuardConfig, GuardMode, GuardOpened, MutualFiles, ProxyFiles, ProxyListener,
-    ProxyTls, Sources,
-};
+use crate::config::{self, CertificateFrom, Environment, GuardConfig, GuardMode, GuardOpened, ProxyListener, Sources};
 use crate::guard::auth_request::{self, Naming};
 use crate::guard::ext_authz::{self, Source};
 use crate::guard::{Guard, Metrics, Route, Rules};
 use crate::http::ops::{Check, Operations};
-use crate::net::{self, Capacity, Listener, Others, SocketFile, Transport, tls};
+use crate::net::{self, Capacity, Listener, SocketFile, Transport};
 use crate::proxy::Caller;
 
 /// How many connections the operations listener takes.
@@ -136,11 +134,11 @@ impl Running {
         });
         let ca = config.ca.as_ref().and_then(|ca| ca.file(&sources.environment));
         let mut ca = ca.map(|path| AuthoritiesFile::new(path, roots));
-        let Front { listener, caller, transport, mut look } = front(&config, files.proxy, &sources.environment)?;
+        let Front { entrance, caller, transport, mut look } = front(&config, files.proxy, &sources.environment)?;
         let ops = config.ops.as_ref().map(|ops| Listener::bind(ops.address)).transpose();
         let ops = ops.context("cannot listen at listen.ops.address")?;
-        let socket = listener.file().cloned();
-        let (address, ops_address) = (listener.local_address(), ops.as_ref().map(Listener::local_address));
+        let found = Arc::clone(&entrance.found);
+        let (address, ops_address) = (entrance.listener.local_address(), ops.as_ref().map(Listener::local_address));
 
         let reloader = Arc::new(Reloader {
             sources,
@@ -159,9 +157,9 @@ impl Running {
         })?;
         let (stop, listeners) = (watch::Sender::new(false), JoinSet::new());
         let mut running = Self { stop, listeners, lines, reloader, _files: files };
-        running.serve_proxies(&config, guard, (listener, caller, transport));
+        running.serve_proxies(&config, guard, (entrance, caller, transport));
         if let Some(ops) = ops {
-            running.serve_operations(ops, &config, &metrics, &verifier, socket);
+            running.serve_operations(ops, &config, &metrics, &verifier, found);
         }
         if !tokio::time::timeout(FIRST_LOOK, verifier.warm_up(clock.now())).await.unwrap_or(false) {
             tracing::warn!(
@@ -181,7 +179,7 @@ impl Running {
         &mut self,
         config: &GuardConfig,
         guard: Arc<Guard>,
-        (listener, caller, transport): (Listener, Caller, Transport),
+        (entrance, caller, transport): (Entrance, Caller, Transport),
     ) {
         let settings = net::Settings {
             name: "guard".into(),
@@ -198,7 +196,7 @@ impl Running {
                     CertificateFrom::Header(forwarding) => Source::Header(forwarding.clone()),
                 };
                 let door = ext_authz::Door { guard, caller, source };
-                self.listeners.spawn(listener.serve(settings, Arc::new(door), stop));
+                self.listeners.spawn(entrance.serve(settings, door, stop));
             }
             (mode, CertificateFrom::Header(forwarding)) => {
                 let naming = match mode {
@@ -206,7 +204,7 @@ impl Running {
                     GuardMode::AuthRequest | GuardMode::ExtAuthz => Naming::AuthRequest,
                 };
                 let door = auth_request::Door { guard, caller, naming, forwarding: forwarding.clone() };
-                self.listeners.spawn(listener.serve(settings, Arc::new(door), stop));
+                self.listeners.spawn(entrance.serve(settings, door, stop));
             }
             // The configuration does not let this through.
             (_, CertificateFrom::Envoy) => {}
@@ -219,7 +217,7 @@ impl Running {
         config: &GuardConfig,
         metrics: &Arc<Metrics>,
         verifier: &OnlineVerifier,
-        socket: Option<SocketFile>,
+        found: Arc<ArcSwapOption<SocketFile>>,
     ) {
         let settings = net::Settings {
             name: "ops".into(),
@@ -237,8 +235,9 @@ impl Running {
             let is_current = move || list.is_current(skew, SystemClock.now());
             checks.push(Check { name: "revocations", ready: Box::new(is_current) });
         }
-        if let Some(socket) = socket {
-            checks.push(Check { name: "socket", ready: Box::new(move || socket.is_there()) });
+        if found.load().is_some() {
+            let is_there = move || found.load().as_ref().is_some_and(|socket| socket.is_there());
+            checks.push(Check { name: "socket", ready: Box::new(is_there) });
         }
         let operations = Operations { metrics: Box::new(move || metrics.text()), checks };
         self.listeners.spawn(listener.serve(settings, Arc::new(operations), self.stop.subscribe()));
@@ -340,58 +339,4 @@ fn limits(config: &GuardConfig) -> net::Limits {
         ..net::Limits::default()
     }
     .of_proxies()
-}
-
-/// What proxies meet.
-struct Front {
-    listener: Listener,
-    caller: Caller,
-    transport: Transport,
-    /// Looks at the files that it works with.
-    look: Box<dyn FnMut() + Send>,
-}
-
-fn front(config: &GuardConfig, files: ProxyFiles, environment: &Environment) -> anyhow::Result<Front> {
-    match (&config.listen, files) {
-        (ProxyListener::Tls(own), ProxyFiles::Tls(files)) => over_tls(own, *files, environment),
-        (ProxyListener::Tls(_), ProxyFiles::Users(_)) => anyhow::bail!("the guard has no certificate"),
-        (ProxyListener::Unix { .. }, ProxyFiles::Tls(_)) => anyhow::bail!("the guard does not know who may ask"),
-        (ProxyListener::Unix { path, .. }, ProxyFiles::Users(users)) => {
-            let listener = Listener::bind_unix_for(path, Others::LetIn).context("the guard has no socket")?;
-            let listener = listener.expecting(&users);
-            let caller = proxies::users(&listener);
-            let transport = if config.mode == GuardMode::ExtAuthz { Transport::PlainHttp2 } else { Transport::Plain };
-            Ok(Front { listener, caller, transport, look: Box::new(|| {}) })
-        }
-    }
-}
-
-/// Certificate, key, anchors and lists are followed in their files.
-fn over_tls(
-    own: &ProxyTls,
-    MutualFiles { identity, trust: files }: MutualFiles,
-    environment: &Environment,
-) -> anyhow::Result<Front> {
-    let trust = trust_files::of_proxies("[listen]", &own.trust, files, environment, SystemClock.now())?;
-    let source = CertificateSource {
-        listener: "guard",
-        table: "listen",
-        host: None,
-        files: own.identity.clone(),
-        tls: proxies::mutual(certified(&identity)?, tls::TlsVersion::Tls12, tls::Suites::Default),
-    };
-    let certificate = ServerCertificate::new(source, environment.clone())?;
-    let transport = Transport::Tls(certificate.acceptor());
-    let followed_trust = Arc::clone(&trust);
-    let look = Box::new(move || {
-        certificate.follow_in_the_log(SystemClock.now());
-        match followed_trust.refresh(SystemClock.now()) {
-            Ok(crate::authn::trust::Refreshed::Changed) => tracing::info!("listen.ca: taken over"),
-            Ok(crate::authn::trust::Refreshed::Unchanged) => {}
-            Err(fault) => tracing::error!("listen.ca: {fault}; the old state stays in force"),
-        }
-    });
-    let listener = Listener::bind(own.address).with_context(|| format!("cannot listen at {}", own.address))?;
-    let caller = proxies::named(own, trust);
-    Ok(Front { listener, caller, transport, look })
 }

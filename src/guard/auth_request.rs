@@ -36,6 +36,7 @@ impl Naming {
 }
 
 /// The door.
+#[derive(Clone)]
 pub struct Door {
     /// Who decides.
     pub guard: Arc<Guard>,

@@ -36,6 +36,7 @@ const INVALID_ARGUMENT: &str = "3";
 const OK: &str = "0";
 
 /// Where the client's certificate stands.
+#[derive(Clone)]
 pub enum Source {
     /// In what Envoy itself says of the connection (`include_peer_certificate`).
     Connection,
@@ -44,6 +45,7 @@ pub enum Source {
 }
 
 /// The door.
+#[derive(Clone)]
 pub struct Door {
     /// Who decides.
     pub guard: Arc<Guard>,

@@ -13,6 +13,7 @@ use crate::authn::{ChainFault, check_chain};
 use crate::net::ConnInfo;
 
 /// Who is believed.
+#[derive(Clone)]
 pub enum Caller {
     /// Processes of these users, and of root, over a Unix socket.
     Users(Vec<u32>),

@@ -144,3 +144,18 @@ async fn whoever_vouches_for_the_issuer_is_followed_in_the_file() {
     asked.says("the old state stays in force").await;
     assert_eq!(asked.verdict("/payments").await, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_somebody_has_removed_is_made_again() {
+    let asked = Asked::start();
+    assert_eq!(asked.verdict("/payments").await, 200);
+    std::fs::remove_file(asked.site.path("guard.sock")).unwrap();
+    asked.says("making it again").await;
+    within(async {
+        while asked.verdict("/payments").await != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(asked.guard.operations("/readyz").await.0, 200);
+}
