@@ -80,7 +80,9 @@ impl AskArgs {
         environment: &Environment,
         renewed: impl Fn() + Send + 'static,
     ) -> Option<AuthoritiesFollower> {
-        self.ca(environment).map(|path| AuthoritiesFile::new(path, roots).follow(renewed))
+        // A pipe was read, and is over.
+        let path = self.ca(environment).filter(|path| path.is_file())?;
+        Some(AuthoritiesFile::new(path, roots).follow(renewed))
     }
 
     /// All files that are read: the credential's, and who may vouch for the server.

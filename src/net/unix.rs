@@ -131,7 +131,7 @@ impl SocketFile {
     pub fn is_there(&self) -> bool {
         match fs::symlink_metadata(&self.path) {
             Ok(there) => identity(&there) == self.identity,
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         }
     }
 }
@@ -154,6 +154,8 @@ impl UnixSocket {
         let place = Place::of(path)?;
         is_free(path)?;
         make_folder(place.folder, others).map_err(failed)?;
+        // Before anything is made in it: whoever may write there could have something else take the mode of the socket.
+        closed_to_others(place.folder, &fs::metadata(place.folder).map_err(failed)?)?;
 
         let beside = place.beside(std::process::id());
         let _ = fs::remove_file(&beside);

@@ -157,10 +157,13 @@ impl OnlineVerifier {
         has_list && self.verifier.keys().set(now).is_some()
     }
 
-    /// Something has changed that may have stood in the way of a fetch of keys, the authorities for one: the next request with
-    /// a token makes one, without the pause that follows a failure.
+    /// Something has changed that may have stood in the way of a fetch, the authorities for one: after a failure the next request
+    /// with a token fetches keys, and the list of what is revoked is polled, both without a pause.
     pub fn retry_now(&self) {
         self.verifier.keys().change(certbind_proto::kept_keys::KeptKeys::retry_now);
+        if let Revoked::Polled(poller) = &self.revoked {
+            poller.retry_now();
+        }
     }
 
     /// Why the last fetch of keys, or of the list of what is revoked, brought nothing; in words, for people.

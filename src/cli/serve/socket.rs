@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::server::Server;
 use crate::cli::Unusable;
@@ -41,14 +42,24 @@ impl Socket {
         stop: watch::Receiver<bool>,
     ) {
         let (key, path) = (self.key, self.path.display().to_string());
+        // With those of before: what is asked over them is answered as well.
+        let mut served = JoinSet::new();
         while let Some(free) = until_free(listener.take(), &self, stop.clone()).await {
             tracing::info!(key, socket = path, "the socket is ready");
+            let file = free.file().cloned();
+            let (retire, retired) = watch::channel(false);
             let service = Arc::new(service(&free));
-            if serve_while_found(free, settings.clone(), service, stop.clone()).await == Served::ToTheEnd {
-                return;
+            served.spawn(free.serve(settings.clone(), service, retired));
+            let end = end_of(file, stop.clone()).await;
+            retire.send_replace(true);
+            if end == End::OfTheServer {
+                break;
             }
+            while served.try_join_next().is_some() {}
             tracing::error!(key, socket = path, "the socket is gone or another one; making it again");
         }
+        // An error means that the process ends.
+        while served.join_next().await.is_some() {}
     }
 }
 
@@ -111,35 +122,20 @@ fn tell_waiting(Socket { key, path, .. }: &Socket, fault: &UnixFault) {
     }
 }
 
-/// How it ended to serve a socket.
+/// Why a socket is served no longer. Connections that are open by then are served until they are idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Served {
+enum End {
+    /// Nobody finds it any more.
+    OfTheFile,
     /// The server ends.
-    ToTheEnd,
-    /// Nobody finds the socket any more.
-    UntilGone,
+    OfTheServer,
 }
 
-/// Serves a socket for as long as its file is there. Connections that are open by then are served until they are idle.
-async fn serve_while_found<S: Service>(
-    listener: Listener,
-    settings: net::Settings,
-    service: Arc<S>,
-    mut stop: watch::Receiver<bool>,
-) -> Served {
-    let file = listener.file().cloned();
-    let (retire, retired) = watch::channel(false);
-    let serving = tokio::spawn(listener.serve(settings, service, retired));
-    let served = tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => Served::ToTheEnd,
-        () = gone(file) => Served::UntilGone,
-    };
-    retire.send_replace(true);
-    if served == Served::ToTheEnd {
-        // An error means that the process ends.
-        let _ = serving.await;
+async fn end_of(file: Option<SocketFile>, mut stop: watch::Receiver<bool>) -> End {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => End::OfTheServer,
+        () = gone(file) => End::OfTheFile,
     }
-    served
 }
 
 /// Waits until a file is not there any more.
@@ -151,5 +147,85 @@ async fn gone(file: Option<SocketFile>) {
         if !tokio::task::spawn_blocking(move || there.is_there()).await.unwrap_or(true) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use arc_swap::ArcSwap;
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use hyper::{Request, Response};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+    use tokio::sync::Semaphore;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::net::{Capacity, ConnInfo, Reply, Transport};
+
+    /// Longer than anything takes here.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Answers when it may.
+    struct Slow {
+        came: Arc<Semaphore>,
+        may: Arc<Semaphore>,
+    }
+
+    impl Service for Slow {
+        type Body = Full<Bytes>;
+
+        async fn call(&self, _: Request<Incoming>, _: &Arc<ConnInfo>) -> Reply {
+            self.came.add_permits(1);
+            drop(self.may.acquire().await);
+            Response::new(Full::from("answered"))
+        }
+    }
+
+    #[tokio::test]
+    async fn p6_what_was_asked_over_a_socket_that_was_removed_is_answered_before_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let path = folder.path().join("socket");
+        let socket = Socket { key: "test", path: path.clone(), others: Others::KeptOut, users: Vec::new() };
+        let settings = net::Settings {
+            name: "test".into(),
+            transport: Transport::Plain,
+            connections: Capacity::new(4),
+            limits: Arc::new(ArcSwap::from_pointee(net::Limits::default())),
+            observer: Arc::new(()),
+        };
+        let (came, may) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (stop, stopped) = watch::channel(false);
+        let listener = socket.bind().unwrap();
+        let slow = Slow { came: Arc::clone(&came), may: Arc::clone(&may) };
+        let service = move |_: &Listener| Slow { came: Arc::clone(&slow.came), may: Arc::clone(&slow.may) };
+        let serving = tokio::spawn(socket.serve(Some(listener), settings, service, stopped));
+
+        let mut asked = UnixStream::connect(&path).await.unwrap();
+        asked.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        timeout(PATIENCE, came.acquire()).await.unwrap().unwrap().forget();
+        fs::remove_file(&path).unwrap();
+        timeout(PATIENCE, async {
+            while UnixStream::connect(&path).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .unwrap();
+        stop.send_replace(true);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!serving.is_finished());
+        may.add_permits(1);
+        let mut answer = String::new();
+        timeout(PATIENCE, asked.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("answered"), "{answer}");
+        timeout(PATIENCE, serving).await.unwrap().unwrap();
+        assert!(!path.exists());
     }
 }

@@ -12,8 +12,8 @@ use certbind_proto::revocation_list::{MAX_BYTES, MEDIA_TYPE};
 use certbind_proto::time::{Clock, SystemClock};
 use hyper::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
 use hyper::{Request, StatusCode, Uri};
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 use super::issuer::{FetchFault, Issuer, Suits, Trouble};
 use crate::revocations::{ListRefused, Policy, Revocations, Taken};
@@ -59,6 +59,8 @@ pub(super) struct Poller {
     is_running: AtomicBool,
     /// How many polls there were.
     polls: watch::Sender<u64>,
+    /// Somebody does not want to wait for the next one.
+    now: Arc<Notify>,
     /// Why the last one brought nothing, if it did not.
     trouble: Trouble,
 }
@@ -98,7 +100,15 @@ impl Poller {
             known: Mutex::default(),
             is_running: AtomicBool::new(false),
             polls: watch::Sender::default(),
+            now: Arc::default(),
             trouble: Trouble::default(),
+        }
+    }
+
+    /// After a poll that brought nothing the next one is due.
+    pub(super) fn retry_now(&self) {
+        if self.trouble.get().is_some() {
+            self.now.notify_one();
         }
     }
 
@@ -198,8 +208,8 @@ impl Drop for Running {
 async fn run(running: Running) {
     while let Some(poller) = running.0.upgrade() {
         poller.poll().await;
-        let every = poller.polling.every;
+        let (every, now) = (poller.polling.every, Arc::clone(&poller.now));
         drop(poller);
-        sleep(every).await;
+        let _ = timeout(every, now.notified()).await;
     }
 }

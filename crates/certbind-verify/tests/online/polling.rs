@@ -114,6 +114,20 @@ async fn fapi_5_3_4_3_a_revocation_is_in_force_within_one_poll_and_a_poll_costs_
 }
 
 #[tokio::test]
+async fn a_poll_that_brought_nothing_is_repeated_when_somebody_says_that_it_may_work_now() {
+    let rig = Rig::new(Policy::default(), Duration::from_secs(3600)).await;
+    rig.issuer.does(LIST, Answer::Body("500 Internal Server Error", Vec::new()));
+    assert_eq!(rig.reason().await, "revocation_stale");
+    rig.revokes(&[]);
+    rig.verifier.retry_now();
+    rig.until_reason("good").await;
+    let before = rig.issuer.hits(LIST);
+    rig.verifier.retry_now();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(rig.issuer.hits(LIST), before, "one that brought a list is not");
+}
+
+#[tokio::test]
 async fn fault_23_a_list_that_cannot_be_renewed_serves_until_it_is_too_old_and_then_everything_is_denied() {
     for (when_stale, too_old) in [(WhenStale::Deny, "revocation_stale"), (WhenStale::Accept, "good")] {
         let policy = Policy { max_age: Duration::from_secs(600), when_stale };
