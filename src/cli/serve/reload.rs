@@ -41,7 +41,7 @@ pub struct Reloader {
     pub(super) administrators: Administrators,
     pub(super) proxies: Proxies,
     /// For the servers that this one connects to.
-    trusted: Trusted,
+    pub(super) trusted: Trusted,
     pub(super) connections: Arc<Capacity>,
     pub(super) limits: Arc<ArcSwap<net::Limits>>,
     /// Those of connections of proxies.
@@ -123,6 +123,7 @@ impl Reloader {
         self.look_into(&mut followed, reporter);
         drop(followed);
         self.certificates.follow(reporter);
+        self.trusted.look(reporter);
         self.follow_trust(reporter);
         self.reload_clients(reporter);
     }
@@ -131,7 +132,6 @@ impl Reloader {
     pub(super) fn follow_trust(&self, reporter: &Reporter) {
         trust_files::look(&self.administrators.trust, reporter);
         trust_files::look(&self.proxies.trust, reporter);
-        self.trusted.look(reporter);
         let in_force = self.live.load();
         if trust_files::look(&in_force.trust, reporter) == Refreshed::Changed {
             self.parts.revoking.of_certificates(&in_force.trust, reporter);

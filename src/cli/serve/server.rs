@@ -228,6 +228,7 @@ fn follow(reloader: &Arc<Reloader>) -> io::Result<Watches> {
         _certificates: poll("certificates", |reloader, reporter| {
             // What is open is looked at again soon.
             let _ = reloader.certificates.follow(reporter);
+            reloader.trusted.look(reporter);
         })?,
         _trust: poll("trust", Reloader::follow_trust)?,
         _clients: reloader.parts.follow_clients(&reporter),
